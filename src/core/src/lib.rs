@@ -1,0 +1,31 @@
+//! The core of bpfwatch: vocabulary, session tracker, detection engine, alerts.
+//!
+//! No operating system, no clock, no randomness, no input or output: what goes in are
+//! [`Observation`](observation::Observation)s and the passing of time, what comes out are
+//! [`Line`](finding::Line)s. The same input gives the same output, byte for byte.
+//!
+//! | module | duty |
+//! |---|---|
+//! | [`time`], [`text`], [`arguments`] | values that come from outside, bounded and always valid |
+//! | [`process`], [`scope`], [`handle`], [`observation`], [`wire`] | what a sensor can say |
+//! | [`session`] | a handle from open to close |
+//! | [`rules`] | Sigma: loading, evaluation, expected filters, correlation |
+//! | [`pipeline`] | observations in, lines out |
+//! | [`finding`] | what bpfwatch says |
+//! | [`sensor`], [`platform`], [`sink`] | what the edges implement |
+
+pub mod arguments;
+pub mod finding;
+pub mod handle;
+pub mod observation;
+pub mod pipeline;
+pub mod platform;
+pub mod process;
+pub mod rules;
+pub mod scope;
+pub mod sensor;
+pub mod session;
+pub mod sink;
+pub mod text;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,114 @@
+//! What the program asks of an operating system. One implementation in each platform package.
+
+use serde::Serialize;
+
+use crate::observation::{Observation, Origin};
+use crate::sensor::{Sensor, SensorError};
+use crate::sink::Sink;
+
+/// Everything about one operating system that the commands need.
+pub trait Platform {
+    /// Host name, OS, version and boot id for everything seen here.
+    fn origin(&self) -> Origin;
+
+    /// The sensors that can run with the privileges at hand.
+    ///
+    /// # Errors
+    /// When none can.
+    fn sensors(&self, settings: &SensorSettings) -> Result<Vec<Box<dyn Sensor>>, SensorError>;
+
+    /// Who holds what now, as the observations that a sensor would begin with: `Running` for the
+    /// holders, then handles with `pre_existing`.
+    ///
+    /// # Errors
+    /// When nothing at all can be seen; a part that cannot stands in `coverage`.
+    fn snapshot(&self) -> Result<Vec<Observation>, SensorError>;
+
+    /// What is seen here and what is blind, and why.
+    fn coverage(&self) -> Vec<Check>;
+
+    /// Who could capture here: device modes, capabilities, rule sets.
+    fn posture(&self) -> Vec<Check>;
+
+    /// What `emulate` can do here.
+    fn techniques(&self) -> Vec<Technique>;
+
+    /// Opens a real capture handle in the given way, holds it for the given time and closes it.
+    ///
+    /// # Errors
+    /// When the technique is unknown here or the system refuses it.
+    fn emulate(&self, technique: &str, options: &EmulateOptions) -> Result<Emulated, SensorError>;
+
+    /// The log that the platform's administrators look at first; `None` where there is none yet.
+    fn native_sink(&self) -> Option<Box<dyn Sink>>;
+}
+
+/// Settings of live sensors, from the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SensorSettings {
+    /// Time between steady scans, in milliseconds.
+    pub scan_interval_ms: u64,
+}
+
+impl Default for SensorSettings {
+    fn default() -> Self {
+        Self { scan_interval_ms: 1000 }
+    }
+}
+
+/// One line of `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at, such as `packet sockets`.
+    pub name: String,
+    /// How it stands.
+    pub state: CheckState,
+    /// What was found.
+    pub detail: String,
+    /// What the user can do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
+}
+
+/// How a [`Check`] stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckState {
+    /// Seen, or as it should be.
+    Ok,
+    /// Worth knowing.
+    Info,
+    /// Seen in part, or open wider than it need be.
+    Warning,
+    /// Not seen.
+    Blind,
+}
+
+/// One way of capturing that `emulate` can show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Technique {
+    /// Name on the command line, such as `promiscuous`.
+    pub name: &'static str,
+    /// What it does, in a sentence.
+    pub what: &'static str,
+    /// What bpfwatch should report of it.
+    pub expect: &'static str,
+}
+
+/// How `emulate` is to do it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmulateOptions {
+    /// Interface; loopback unless told.
+    pub interface: String,
+    /// How long the handle is held, in milliseconds; at most 60,000.
+    pub hold_ms: u64,
+}
+
+/// What `emulate` did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Emulated {
+    /// Process that held the handle.
+    pub pid: u32,
+    /// In words, for the user.
+    pub did: String,
+}

@@ -1,0 +1,211 @@
+//! What a live sensor is, and the channel between sensors and the engine.
+//!
+//! A sensor must never wait for the engine, or the kernel's buffers overflow: [`Outlet::offer`] takes
+//! a lock for a moment and returns. The channel is bounded in bytes; a quarter of it is kept for
+//! observations about handles and losses, so that a flood of executions cannot hide a capture. What
+//! does not fit is counted and comes out as a `Lost` observation.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::observation::{Kind, Observation};
+use crate::process::Process;
+use crate::text::Text;
+use crate::time::Timestamp;
+
+/// Default size of the channel in bytes.
+pub const CHANNEL_BYTES: usize = 8 * 1024 * 1024;
+
+/// Watches one or more signals of the operating system until it is woken to stop.
+pub trait Sensor: Send {
+    /// Short name, such as `linux.sockets`, in observations and in health.
+    fn name(&self) -> &'static str;
+
+    /// Something that ends a running `run` within 200 ms; may be called from any thread, and again.
+    fn waker(&self) -> Box<dyn Fn() + Send + Sync>;
+
+    /// Watches until woken. Never blocks on a slow engine.
+    ///
+    /// # Errors
+    /// When the sensor cannot start or go on; what it lost before is already offered.
+    fn run(self: Box<Self>, outlet: &Outlet) -> Result<(), SensorError>;
+}
+
+/// Why a sensor cannot watch, with what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{sensor}: {what}{}", .mend.as_ref().map(|m| format!(" ({m})")).unwrap_or_default())]
+pub struct SensorError {
+    /// Which sensor.
+    pub sensor: &'static str,
+    /// What went wrong.
+    pub what: String,
+    /// What the user can do.
+    pub mend: Option<String>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Observation>,
+    bytes: usize,
+    next_seq: u64,
+    shed: u64,
+    /// When the last shed observation was seen.
+    shed_at: Timestamp,
+    shed_total: u64,
+    closed: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    ready: Condvar,
+    limit: usize,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // A panic elsewhere while it held the lock leaves the queue whole: each change is one step.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sensors' end of the channel. Clones go to the same channel.
+#[derive(Clone)]
+pub struct Outlet {
+    shared: Arc<Shared>,
+}
+
+/// The engine's end of the channel.
+pub struct Inlet {
+    shared: Arc<Shared>,
+}
+
+/// What an [`Inlet`] gave.
+#[derive(Debug)]
+pub enum Received {
+    /// Observations in processing order, never empty.
+    Batch(Vec<Observation>),
+    /// Nothing came in time.
+    Timeout,
+    /// Every sensor has ended and nothing is left.
+    Closed,
+}
+
+/// A channel that holds at most `limit` bytes.
+pub fn channel(limit: usize) -> (Outlet, Inlet) {
+    let shared = Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), limit });
+    (Outlet { shared: Arc::clone(&shared) }, Inlet { shared })
+}
+
+impl Outlet {
+    /// Hands an observation to the engine, or counts it as lost. Never blocks. `seq` is set here: the
+    /// order of offering is the order of processing.
+    pub fn offer(&self, at: Timestamp, sensor: &Arc<str>, actor: Option<Arc<Process>>, kind: Kind) {
+        let sheddable = kind.is_sheddable();
+        let limit = if sheddable { self.shared.limit / 4 * 3 } else { self.shared.limit };
+        let mut observation = Observation { at, seq: 0, sensor: Arc::clone(sensor), actor, kind };
+        let weight = observation.weight();
+        let mut queue = self.shared.lock();
+        if queue.bytes + weight > limit {
+            queue.shed += 1;
+            queue.shed_total += 1;
+            queue.shed_at = queue.shed_at.max(at);
+        } else {
+            observation.seq = queue.next_seq;
+            queue.next_seq += 1;
+            queue.bytes += weight;
+            queue.waiting.push_back(observation);
+        }
+        drop(queue);
+        self.shared.ready.notify_one();
+    }
+
+    /// Reports that events were missed.
+    pub fn lost(&self, at: Timestamp, sensor: &Arc<str>, count: u64, why: &str) {
+        self.offer(at, sensor, None, Kind::Lost { count, why: Text::from(why) });
+    }
+
+    /// Bytes that wait for the engine.
+    pub fn backlog(&self) -> usize {
+        self.shared.lock().bytes
+    }
+
+    /// Tells the engine that nothing more will come.
+    pub fn close(&self) {
+        self.shared.lock().closed = true;
+        self.shared.ready.notify_all();
+    }
+}
+
+impl Inlet {
+    /// Waits up to `timeout` and takes all that is there.
+    pub fn receive(&self, timeout: Duration) -> Received {
+        let queue = self.shared.lock();
+        let (mut queue, _) = self
+            .shared
+            .ready
+            .wait_timeout_while(queue, timeout, |queue| {
+                queue.waiting.is_empty() && queue.shed == 0 && !queue.closed
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut batch: Vec<Observation> = std::mem::take(&mut queue.waiting).into();
+        queue.bytes = 0;
+        let shed = std::mem::take(&mut queue.shed);
+        if shed > 0 {
+            let seq = queue.next_seq;
+            queue.next_seq += 1;
+            batch.push(Observation {
+                at: queue.shed_at,
+                seq,
+                sensor: Arc::from("channel"),
+                actor: None,
+                kind: Kind::Lost { count: shed, why: Text::from("channel full") },
+            });
+        }
+        match (batch.is_empty(), queue.closed) {
+            (false, _) => Received::Batch(batch),
+            (true, true) => Received::Closed,
+            (true, false) => Received::Timeout,
+        }
+    }
+
+    /// Observations lost to a full channel since the start.
+    pub fn shed_total(&self) -> u64 {
+        self.shared.lock().shed_total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::{Handle, HandleKind};
+
+    #[test]
+    fn a_flood_of_executions_cannot_hide_a_handle() {
+        let (outlet, inlet) = channel(64 * 1024);
+        let sensor: Arc<str> = Arc::from("test");
+        for pid in 0..10_000 {
+            let actor = Some(Arc::new(Process::from_pid(pid)));
+            outlet.offer(Timestamp::from_secs(1), &sensor, actor, Kind::Executed);
+        }
+        let handle = Handle::new(HandleKind::PacketSocket, 7);
+        let opened = Kind::HandleOpened { handle, pre_existing: false };
+        outlet.offer(Timestamp::from_secs(2), &sensor, None, opened.clone());
+        let Received::Batch(batch) = inlet.receive(Duration::ZERO) else { panic!("nothing came") };
+        assert!(batch.iter().any(|o| o.kind == opened));
+        let executed = batch.iter().filter(|o| o.kind == Kind::Executed).count() as u64;
+        let Some(Kind::Lost { count, .. }) = batch.last().map(|o| o.kind.clone()) else {
+            panic!("the loss is not reported")
+        };
+        assert_eq!(executed + count, 10_000);
+        assert!(batch.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+    }
+
+    #[test]
+    fn tells_the_end() {
+        let (outlet, inlet) = channel(1024);
+        assert!(matches!(inlet.receive(Duration::ZERO), Received::Timeout));
+        outlet.close();
+        assert!(matches!(inlet.receive(Duration::from_secs(60)), Received::Closed));
+    }
+}
