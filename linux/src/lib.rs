@@ -1,1 +1,31 @@
-//! Placeholder while the workspace is laid out.
+//! Linux: what the system can show about packet capture, and how bpfwatch looks.
+//!
+//! | question | source | what it cannot see |
+//! |---|---|---|
+//! | who holds a packet socket | `packet_diag` in each network namespace, `/proc/PID/net/packet` where the kernel lacks it | a socket that lives between two looks; AF_XDP and eBPF programs |
+//! | who holds a raw IP socket | `inet_diag` of raw sockets, else `/proc/PID/net/raw` and `raw6` | the same |
+//! | who holds that inode | links in `/proc/PID/fd` | a descriptor in a message between two processes has no holder |
+//! | who executes what | the proc connector, then `/proc/PID` | arguments of a process that ended first |
+//! | which interface is promiscuous | rtnetlink `IFLA_PROMISCUITY` | who wants it so |
+//!
+//! What decodes bytes builds and is tested on every system; what makes system calls is Linux only.
+
+pub mod scope;
+
+#[cfg(target_os = "linux")]
+mod coverage;
+#[cfg(target_os = "linux")]
+mod emulate;
+#[cfg(target_os = "linux")]
+mod platform;
+#[cfg(target_os = "linux")]
+mod posture;
+#[cfg(target_os = "linux")]
+mod proc;
+#[cfg(target_os = "linux")]
+mod sensor;
+#[cfg(target_os = "linux")]
+mod snapshot;
+
+#[cfg(target_os = "linux")]
+pub use platform::LinuxPlatform;

@@ -1,0 +1,55 @@
+//! What the program asks of an operating system, answered for Linux.
+
+use bpfwatch_core::observation::{Observation, Origin, Os};
+use bpfwatch_core::platform::{
+    Check, EmulateOptions, Emulated, Platform, SensorSettings, Technique,
+};
+use bpfwatch_core::sensor::{Sensor, SensorError};
+use bpfwatch_core::sink::Sink;
+use bpfwatch_core::text::Text;
+
+use crate::{coverage, emulate, posture, proc, sensor, snapshot};
+
+/// Linux.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LinuxPlatform;
+
+impl Platform for LinuxPlatform {
+    fn origin(&self) -> Origin {
+        let line = |path| proc::read_line(path).map(|bytes| Text::from_bytes(&bytes));
+        Origin {
+            host: line("/proc/sys/kernel/hostname").unwrap_or_default(),
+            os: Os::Linux,
+            os_version: line("/proc/sys/kernel/osrelease"),
+            boot_id: line("/proc/sys/kernel/random/boot_id"),
+        }
+    }
+
+    fn sensors(&self, settings: &SensorSettings) -> Result<Vec<Box<dyn Sensor>>, SensorError> {
+        Ok(vec![Box::new(sensor::LinuxSensor::new(settings)?)])
+    }
+
+    fn snapshot(&self) -> Result<Vec<Observation>, SensorError> {
+        snapshot::take()
+    }
+
+    fn coverage(&self) -> Vec<Check> {
+        coverage::checks()
+    }
+
+    fn posture(&self) -> Vec<Check> {
+        posture::checks()
+    }
+
+    fn techniques(&self) -> Vec<Technique> {
+        emulate::techniques()
+    }
+
+    fn emulate(&self, technique: &str, options: &EmulateOptions) -> Result<Emulated, SensorError> {
+        emulate::run(technique, options)
+    }
+
+    fn native_sink(&self) -> Option<Box<dyn Sink>> {
+        None
+    }
+}
