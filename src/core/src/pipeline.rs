@@ -57,7 +57,7 @@ impl Pipeline {
     }
 
     /// Processes a batch; lines come out in order.
-    pub fn feed(&mut self, batch: &Batch, _out: &mut dyn FnMut(Line)) {
+    pub fn feed(&mut self, batch: Batch, _out: &mut dyn FnMut(Line)) {
         self.counters.observations += batch.observations.len() as u64;
     }
 

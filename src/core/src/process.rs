@@ -32,6 +32,9 @@ pub struct Process {
     /// Parent's process id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ppid: Option<u32>,
+    /// Session id: the pid of the process that leads its terminal session (setsid).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sid: Option<u32>,
     /// Effective user id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
@@ -73,7 +76,7 @@ pub struct Process {
     pub scope: Option<Arc<Scope>>,
     /// Parent first, then its parent. Sensors leave it empty: the tracker fills it in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ancestors: Vec<Ancestor>,
+    pub ancestors: Vec<Arc<Ancestor>>,
 }
 
 /// One ancestor of a process; its arguments keep 1 KiB.
