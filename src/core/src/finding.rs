@@ -67,6 +67,8 @@ pub enum Line {
     Lost(Box<Lost>),
     /// A capture handle as `scan` shows it.
     Session(Box<SessionLine>),
+    /// The daemon is alive, and how it fares.
+    Heartbeat(Box<Heartbeat>),
 }
 
 /// Which machine.
@@ -363,4 +365,58 @@ pub enum Verdict {
     Unexpected,
     /// Neither.
     Unknown,
+}
+
+/// How the daemon fares: written at a steady interval, so that silence means something is wrong.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Heartbeat {
+    /// When.
+    pub time: Timestamp,
+    /// Where.
+    pub host: Arc<Host>,
+    /// Version of bpfwatch.
+    pub version: &'static str,
+    /// Time since the daemon started, in seconds.
+    pub uptime_s: u64,
+    /// Each sensor that was started.
+    pub sensors: Vec<SensorHealth>,
+    /// Rules in force.
+    pub rules_loaded: u64,
+    /// Rules that were left out because something is wrong with them.
+    pub rules_refused: u64,
+    /// Observations since the start.
+    pub observations: u64,
+    /// Findings since the start.
+    pub findings: u64,
+    /// Findings that an expected filter withheld.
+    pub withheld: u64,
+    /// Events that sensors reported as lost.
+    pub lost: u64,
+    /// Bytes of observations that wait for the engine now.
+    pub backlog_bytes: u64,
+    /// Each sink.
+    pub sinks: Vec<SinkHealth>,
+}
+
+/// One sensor in a [`Heartbeat`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SensorHealth {
+    /// Its name.
+    pub name: String,
+    /// It watches.
+    pub running: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One sink in a [`Heartbeat`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SinkHealth {
+    /// Its name.
+    pub name: String,
+    /// Lines written since the start.
+    pub written: u64,
+    /// Lines that could not be written, or did not fit its queue.
+    pub dropped: u64,
 }
