@@ -12,9 +12,10 @@
 //! | [`rules`] | Sigma: loading, evaluation, expected filters, correlation |
 //! | [`pipeline`] | observations in, lines out |
 //! | [`finding`] | what bpfwatch says |
-//! | [`sensor`], [`platform`], [`sink`] | what the edges implement |
+//! | [`sensor`], [`platform`], [`sink`], [`decoder`] | what the edges implement |
 
 pub mod arguments;
+pub mod decoder;
 pub mod finding;
 pub mod handle;
 pub mod observation;
