@@ -61,15 +61,12 @@ impl Arguments {
         Self::from_parts(&bytes, bytes.len() as u64, count)
     }
 
-    fn from_parts(bytes: &[u8], length: u64, count: u32) -> Self {
-        if bytes.len() <= HEAD_LIMIT + TAIL_LIMIT {
-            let (head, escaped) = text::escape(bytes);
-            return Self { head: head.into_boxed_str(), tail: None, count, length, escaped };
-        }
-        let (head, head_escaped) = text::escape(text::cut(bytes, HEAD_LIMIT));
-        let start = bytes.len() - TAIL_LIMIT;
-        let skip = bytes[start..].iter().take(3).take_while(|b| **b & 0xC0 == 0x80).count();
-        let (tail, tail_escaped) = text::escape(&bytes[start + skip..]);
+    /// From the two ends of a list that was too long to be held: `head` has at least [`HEAD_LIMIT`] bytes
+    /// from the start, `tail` at least [`TAIL_LIMIT`] from the end, without the last terminator. `length`
+    /// is the length of the whole list in bytes, `count` the number of arguments in it.
+    pub fn from_ends(head: &[u8], tail: &[u8], length: u64, count: u32) -> Self {
+        let (head, head_escaped) = text::escape(text::cut(head, HEAD_LIMIT));
+        let (tail, tail_escaped) = text::escape(Self::end(tail));
         Self {
             head: head.into_boxed_str(),
             tail: Some(tail.into_boxed_str()),
@@ -77,6 +74,21 @@ impl Arguments {
             length,
             escaped: head_escaped || tail_escaped,
         }
+    }
+
+    /// The last [`TAIL_LIMIT`] bytes, from a character's edge.
+    fn end(bytes: &[u8]) -> &[u8] {
+        let end = &bytes[bytes.len().saturating_sub(TAIL_LIMIT)..];
+        let skip = end.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
+        &end[skip..]
+    }
+
+    fn from_parts(bytes: &[u8], length: u64, count: u32) -> Self {
+        if bytes.len() <= HEAD_LIMIT + TAIL_LIMIT {
+            let (head, escaped) = text::escape(bytes);
+            return Self { head: head.into_boxed_str(), tail: None, count, length, escaped };
+        }
+        Self::from_ends(bytes, bytes, length, count)
     }
 
     /// How many arguments the process had.
@@ -329,6 +341,9 @@ mod tests {
         assert!(args.weight() <= HEAD_LIMIT + TAIL_LIMIT);
         assert!(args.command_line().ends_with("--interface=eth0"));
         assert!(args.original_len() > 2_000_000);
+        let bytes = list.join("\0");
+        let (head, tail) = (&bytes.as_bytes()[..30_000], &bytes.as_bytes()[bytes.len() - 9_000..]);
+        assert_eq!(Arguments::from_ends(head, tail, bytes.len() as u64, 10_001), args);
         let json = serde_json::to_string(&args).unwrap();
         assert_eq!(serde_json::from_str::<Arguments>(&json).unwrap(), args);
     }
