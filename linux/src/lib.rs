@@ -17,6 +17,8 @@ mod coverage;
 #[cfg(target_os = "linux")]
 mod emulate;
 #[cfg(target_os = "linux")]
+mod ffi;
+#[cfg(target_os = "linux")]
 mod platform;
 #[cfg(target_os = "linux")]
 mod posture;

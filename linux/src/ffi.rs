@@ -1,0 +1,93 @@
+//! System calls that no safe crate offers: the only unsafe code of this package.
+#![allow(unsafe_code)]
+
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// socket(2), closed on exec. For families and types that nix has no name for.
+///
+/// # Errors
+/// As the call has them; EPERM without CAP_NET_RAW for packet and raw sockets.
+pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes numbers only.
+    let fd = unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Binds an AF_PACKET socket to a protocol (host byte order) and an interface; 0 is each of them.
+///
+/// # Errors
+/// As bind(2) has them; ENODEV when there is no such interface.
+pub fn bind_packet(socket: BorrowedFd<'_>, ifindex: c_int, protocol: u16) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid sockaddr_ll, a struct of integers.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = ifindex;
+    // SAFETY: the pointer is to a live sockaddr_ll and the length is its size.
+    let done = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    check(done)
+}
+
+/// Binds a SOCK_PACKET socket to an interface by name, of which the kernel takes 14 bytes
+/// (net/packet/af_packet.c: `packet_bind_spkt`).
+///
+/// # Errors
+/// As bind(2) has them; ENODEV when there is no such interface.
+pub fn bind_sock_packet(socket: BorrowedFd<'_>, interface: &str) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid sockaddr, a struct of integers.
+    let mut address: libc::sockaddr = unsafe { std::mem::zeroed() };
+    address.sa_family = libc::AF_PACKET as u16;
+    for (slot, byte) in address.sa_data.iter_mut().zip(interface.bytes()) {
+        *slot = byte as libc::c_char;
+    }
+    // SAFETY: the pointer is to a live sockaddr and the length is its size.
+    let done = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            &raw const address,
+            size_of::<libc::sockaddr>() as libc::socklen_t,
+        )
+    };
+    check(done)
+}
+
+/// Makes an AF_PACKET socket's interface promiscuous for as long as the socket lives (packet(7),
+/// PACKET_MR_PROMISC).
+///
+/// # Errors
+/// As setsockopt(2) has them.
+pub fn join_promiscuous(socket: BorrowedFd<'_>, ifindex: c_int) -> io::Result<()> {
+    let membership = libc::packet_mreq {
+        mr_ifindex: ifindex,
+        mr_type: libc::PACKET_MR_PROMISC as u16,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    // SAFETY: the pointer is to a live packet_mreq and the length is its size.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_ADD_MEMBERSHIP,
+            (&raw const membership).cast(),
+            size_of::<libc::packet_mreq>() as libc::socklen_t,
+        )
+    };
+    check(done)
+}
+
+fn check(done: c_int) -> io::Result<()> {
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
