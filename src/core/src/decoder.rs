@@ -67,7 +67,9 @@ impl From<serde_json::Error> for LineError {
         let column = (error.column() > 0).then_some(error.column());
         let text = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
-        Self { what: text.strip_suffix(&place).unwrap_or(&text).into(), column }
+        let what = text.strip_suffix(&place).unwrap_or(&text);
+        let what = if error.is_eof() { format!("cut short: {what}") } else { what.to_owned() };
+        Self { what: what.into(), column }
     }
 }
 

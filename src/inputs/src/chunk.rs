@@ -1,0 +1,91 @@
+//! A chunk of lines to observations: the part of a replay that runs on several cores.
+
+use bpfwatch_core::decoder::{Decoded, LineDecoder, LineError};
+use bpfwatch_core::observation::{Observation, Origin};
+
+use crate::source::{Chunk, LINE_CAP};
+
+/// One thing found in a chunk, in the order of its lines.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Item {
+    /// Where what follows comes from.
+    Origin(Box<Origin>),
+    /// Observations, never none.
+    Observations(Vec<Observation>),
+    /// A line that could not be used, counted from 0 within the chunk.
+    Problem { line: u64, error: LineError },
+}
+
+/// What a chunk held.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Parsed {
+    pub(crate) items: Vec<Item>,
+    /// Lines in it, blank ones too.
+    pub(crate) lines: u64,
+    /// Lines of which nothing was wanted.
+    pub(crate) skipped: u64,
+    /// Bytes of the source read up to its end.
+    pub(crate) read: u64,
+}
+
+/// Decodes every line of `chunk`.
+pub(crate) fn parse(chunk: &Chunk, decoder: &dyn LineDecoder) -> Parsed {
+    let mut parsed = Parsed::default();
+    if let Some(length) = chunk.overlong {
+        parsed.lines = 1;
+        parsed.items.push(Item::Problem { line: 0, error: too_long(length) });
+        return parsed;
+    }
+    let mut found = Vec::new();
+    let mut start = 0;
+    let ends = memchr::memchr_iter(b'\n', &chunk.bytes).chain(
+        // The last line of a cut file has no newline.
+        (chunk.bytes.last().is_some_and(|byte| *byte != b'\n')).then_some(chunk.bytes.len()),
+    );
+    for end in ends {
+        let line = &chunk.bytes[start..end];
+        start = end + 1;
+        parsed.line(line, decoder, &mut found);
+    }
+    parsed.flush(&mut found);
+    parsed
+}
+
+impl Parsed {
+    fn line(&mut self, line: &[u8], decoder: &dyn LineDecoder, found: &mut Vec<Observation>) {
+        let number = self.lines;
+        self.lines += 1;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return;
+        }
+        let before = found.len();
+        let decoded = if line.len() > LINE_CAP {
+            Err(too_long(line.len() as u64))
+        } else {
+            decoder.decode(line, found)
+        };
+        match decoded {
+            Ok(Decoded::Observed) => {}
+            Ok(Decoded::Skipped) => self.skipped += 1,
+            Ok(Decoded::Origin(origin)) => {
+                self.flush(found);
+                self.items.push(Item::Origin(origin));
+            }
+            Err(error) => {
+                found.truncate(before);
+                self.flush(found);
+                self.items.push(Item::Problem { line: number, error });
+            }
+        }
+    }
+
+    fn flush(&mut self, found: &mut Vec<Observation>) {
+        if !found.is_empty() {
+            self.items.push(Item::Observations(std::mem::take(found)));
+        }
+    }
+}
+
+fn too_long(length: u64) -> LineError {
+    LineError::new(format!("line of {length} bytes skipped; at most {LINE_CAP} are read"))
+}
