@@ -26,11 +26,24 @@ pub trait LineDecoder: Send + Sync {
         false
     }
 
+    /// What the observations of one source pass in order after decoding; `None` where each line says
+    /// all.
+    fn sequence(&self) -> Option<Box<dyn Sequence>> {
+        None
+    }
+
     /// Decodes one line, without its newline, and appends what it says to `out`.
     ///
     /// # Errors
     /// When the line is none of this format. What was appended before is then dropped by the reader.
     fn decode(&self, line: &[u8], out: &mut Vec<Observation>) -> Result<Decoded, LineError>;
+}
+
+/// What a source's observations have to pass one after the other, where a line alone does not say
+/// enough, such as whether the descriptor that a process closed was the last one.
+pub trait Sequence {
+    /// Takes the next observation and appends what becomes of it to `out`.
+    fn pass(&mut self, observation: Observation, out: &mut Vec<Observation>);
 }
 
 /// What a line was.

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bpfwatch_core::decoder::LineDecoder;
+use bpfwatch_core::decoder::{LineDecoder, Sequence};
 use bpfwatch_core::observation::{Origin, Os};
 use bpfwatch_core::pipeline::Batch;
 use bpfwatch_core::text::Text;
@@ -109,6 +109,7 @@ pub fn read(
             name: &name,
             origin: Arc::new(default_origin(options, decoder)),
             renumber: !decoder.keeps_seq(),
+            sequence: decoder.sequence(),
             before: summary.bytes,
             lines: 0,
             total,
@@ -150,6 +151,7 @@ struct OneSource<'a> {
     name: &'a Arc<str>,
     origin: Arc<Origin>,
     renumber: bool,
+    sequence: Option<Box<dyn Sequence>>,
     /// Bytes of the sources before this one.
     before: u64,
     /// Lines of this source delivered so far.
@@ -166,6 +168,15 @@ impl OneSource<'_> {
             match item {
                 Item::Origin(origin) => self.origin = Arc::new(*origin),
                 Item::Observations(mut observations) => {
+                    if let Some(sequence) = &mut self.sequence {
+                        let decoded = std::mem::take(&mut observations);
+                        for observation in decoded {
+                            sequence.pass(observation, &mut observations);
+                        }
+                        if observations.is_empty() {
+                            continue;
+                        }
+                    }
                     if self.renumber {
                         for observation in &mut observations {
                             observation.seq = *self.next_seq;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use bpfwatch_core::decoder::{Decoded, LineDecoder, LineError};
+use bpfwatch_core::decoder::{Decoded, LineDecoder, LineError, Sequence};
 use bpfwatch_core::observation::{Observation, Os};
 use bpfwatch_inputs::error::ReadError;
 use bpfwatch_inputs::reader::{self, Delivery, Options, Source, Summary};
@@ -234,6 +234,55 @@ fn the_named_format_is_taken_whatever_the_content() {
     let (seen, _) = read_all(vec![dir.file("a", text)], &[&Recording], &named);
     assert!(seen[0].contains("a:1: expected value"), "{}", seen[0]);
     assert_eq!(seen[1], "unknown macos 4 4");
+}
+
+/// Lets through every third observation of a source.
+#[derive(Default)]
+struct EveryThird(u32);
+
+impl Sequence for EveryThird {
+    fn pass(&mut self, observation: Observation, out: &mut Vec<Observation>) {
+        self.0 += 1;
+        if self.0.is_multiple_of(3) {
+            out.push(observation);
+        }
+    }
+}
+
+/// A format whose observations need each other.
+struct Thirds;
+
+impl LineDecoder for Thirds {
+    fn name(&self) -> &'static str {
+        "thirds"
+    }
+    fn sniff(&self, _: &[u8]) -> bool {
+        true
+    }
+    fn os(&self) -> Option<Os> {
+        None
+    }
+    fn keeps_seq(&self) -> bool {
+        true
+    }
+    fn sequence(&self) -> Option<Box<dyn Sequence>> {
+        Some(Box::new(EveryThird::default()))
+    }
+    fn decode(&self, line: &[u8], out: &mut Vec<Observation>) -> Result<Decoded, LineError> {
+        Recording.decode(line, out)
+    }
+}
+
+#[test]
+fn a_sequence_sees_all_of_a_source_in_order_and_nothing_of_another() {
+    let dir = Dir::new("sequence");
+    let text: String = (1..=5_000).map(|seq| line(seq, 300) + "\n").collect();
+    for workers in [1, 3] {
+        let sources = vec![dir.file("a", &text), dir.file("b", &text)];
+        let (seen, _) = read_all(sources, &[&Thirds], &options(workers));
+        let one = (1..=5_000).filter(|seq| seq % 3 == 0).map(|n| format!("unknown linux {n} {n}"));
+        assert!(one.clone().chain(one).eq(seen));
+    }
 }
 
 /// A format whose records carry no number, with lines that it skips and one that makes it panic.
