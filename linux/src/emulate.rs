@@ -107,7 +107,7 @@ const ENTRIES: [Entry; 8] = [
                      the execution of bpfwatch itself is seen",
         },
         open: attach,
-        held: "an AF_PACKET socket on {}, ETH_P_ALL, for 3 ms",
+        held: "an AF_PACKET socket on {}, ETH_P_ALL, not promiscuous",
     },
 ];
 

@@ -1,7 +1,7 @@
 //! System calls that no safe crate offers: the only unsafe code of this package.
 #![allow(unsafe_code)]
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -86,6 +86,25 @@ pub fn join_promiscuous(socket: BorrowedFd<'_>, ifindex: c_int) -> io::Result<()
         )
     };
     check(done)
+}
+
+/// Reads an extended attribute of a file, not of what a symbolic link points to (lgetxattr(2)).
+/// Returns how many bytes of `buffer` it filled.
+///
+/// # Errors
+/// ENODATA when the file has none of that name, ERANGE when `buffer` is too small.
+pub fn attribute(path: &CStr, name: &CStr, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: both strings end in a zero byte and live through the call; the kernel writes at most
+    // `buffer.len()` bytes to the buffer.
+    let size = unsafe {
+        libc::lgetxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            buffer.as_mut_ptr().cast::<c_void>(),
+            buffer.len(),
+        )
+    };
+    usize::try_from(size).map_err(|_| io::Error::last_os_error())
 }
 
 fn check(done: c_int) -> io::Result<()> {

@@ -10,6 +10,8 @@
 //!
 //! What decodes bytes builds and is tested on every system; what makes system calls is Linux only.
 
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+mod capability;
 pub mod scope;
 
 #[cfg(target_os = "linux")]
