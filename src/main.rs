@@ -1,3 +1,37 @@
 //! Parses the command line, runs one command and turns its result into an exit code.
+//!
+//! | module | duty |
+//! |---|---|
+//! | [`cli`] | the command line: one file for each command |
+//! | [`wiring`] | composition root: rules, sensors, pipeline, sinks |
+//! | [`config`], [`trust`] | the configuration file, and whether it may be believed |
+//! | [`platform`] | picks the operating system |
+//! | [`shipped`] | the embedded rules |
+//! | [`signals`] | SIGINT, SIGTERM, SIGHUP |
+//! | [`output`], [`page`], [`progress`], [`exit`] | what the user sees |
 
-fn main() {}
+mod cli;
+mod config;
+mod exit;
+mod output;
+mod page;
+mod platform;
+mod progress;
+mod shipped;
+mod signals;
+mod trust;
+mod wiring;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            if !failure.is_quiet() {
+                output::error(&failure);
+            }
+            failure.code.into()
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `config`: check the configuration, or print the default one.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::exit::{Code, Outcome};
+use crate::wiring::rules;
+use crate::{config, output};
+
+/// Check the configuration file, or print the default one
+#[derive(Debug, Args)]
+pub struct Config {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Read the configuration and its rules as the daemon would, and say what is wrong
+    #[command(after_help = "\
+Exits with 78 if the daemon would not take it, with 65 if a rule is refused.
+
+Examples:
+  bpfwatch config check
+  bpfwatch config check --config ./bpfwatch.toml && systemctl reload bpfwatch")]
+    Check {
+        /// The file, instead of the system's own.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print the default configuration, commented
+    #[command(after_help = "\
+Example:
+  bpfwatch config default > /etc/bpfwatch/bpfwatch.toml")]
+    Default,
+}
+
+impl Config {
+    /// Does it.
+    pub fn run(self) -> Outcome {
+        match self.action {
+            Action::Check { config } => check(config),
+            Action::Default => {
+                output::print(&config::default_text())?;
+                Ok(Code::Ok)
+            }
+        }
+    }
+}
+
+fn check(path: Option<PathBuf>) -> Outcome {
+    let (config, file) = config::Config::load_trusted(path.as_deref())?;
+    let rules = rules::load_trusted(&config.rules)?;
+    rules::warn(&rules);
+    let sinks = config.sinks.len();
+    let loaded = rules.set.rules().len();
+    let name = match &file {
+        Some(file) => file.display().to_string(),
+        None => format!("no {}: the defaults", crate::platform::CONFIG),
+    };
+    let s = if sinks == 1 { "" } else { "s" };
+    output::print(&format!("{name}: good; {loaded} rules, {sinks} sink{s}\n"))?;
+    rules::strict(&rules)?;
+    Ok(Code::Ok)
+}

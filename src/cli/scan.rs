@@ -1,0 +1,54 @@
+//! `scan`: who holds a capture handle now.
+
+use std::sync::Arc;
+
+use bpfwatch_core::finding::{Level, Line, Verdict};
+use bpfwatch_core::pipeline::{Batch, Pipeline, Settings};
+use clap::Args;
+
+use super::{FormatArgs, RuleArgs};
+use crate::exit::{Code, Failure, Outcome};
+use crate::output::Printer;
+use crate::platform;
+use crate::wiring::{now, rules};
+
+/// Show who holds a capture handle now, and whether they should
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The verdict is `expected` where a filter says so, `unexpected` where a rule above
+informational matches, else `unknown`.
+
+Examples:
+  bpfwatch scan
+  bpfwatch scan --format json | jq -r 'select(.verdict == \"unexpected\") | .holders[].image'
+  bpfwatch scan --exit-code >/dev/null || echo somebody captures")]
+pub struct Scan {
+    #[command(flatten)]
+    format: FormatArgs,
+    /// Exit with 10 if a capture is unexpected.
+    #[arg(long)]
+    exit_code: bool,
+    #[command(flatten)]
+    rules: RuleArgs,
+}
+
+impl Scan {
+    /// Looks once and prints the table.
+    pub fn run(self) -> Outcome {
+        let rules = rules::load(true, &self.rules.dirs)?;
+        rules::warn(&rules);
+        let platform = platform::current();
+        let observations = platform.snapshot().map_err(|error| Failure::sensor(&error))?;
+        let mut pipeline = Pipeline::new(rules.set, Settings::default());
+        let batch = Batch { origin: Arc::new(platform.origin()), observations };
+        pipeline.feed(batch, &mut |_| {});
+        let sessions = pipeline.sessions(now());
+        let unexpected = sessions.iter().any(|session| session.verdict == Verdict::Unexpected);
+        let mut printer = Printer::new(self.format.format, Level::Informational);
+        for session in sessions {
+            printer.line(&Line::Session(Box::new(session)));
+        }
+        printer.flush()?;
+        Ok(if self.exit_code && unexpected { Code::Unexpected } else { Code::Ok })
+    }
+}

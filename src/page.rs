@@ -1,0 +1,134 @@
+//! A rule and its ADS page for the terminal.
+//!
+//! The page is Markdown of a simple kind: headings, lists, paragraphs, code. Headings are set in bold
+//! and paragraphs are wrapped; everything else reads as it is.
+
+use bpfwatch_core::rules::Rule;
+use bpfwatch_delivery::style::{Paint, Style};
+use bpfwatch_delivery::visible;
+
+/// Lines are no longer than this, however wide the terminal is.
+const WIDEST: usize = 100;
+
+/// The rule's facts, then its page; where it has none, its description.
+pub fn render(rule: &Rule, kind: &str, style: &Style) -> String {
+    let mut out = String::new();
+    style.push(&mut out, Paint::Bold, &visible::escaped(&rule.shown.title));
+    out.push('\n');
+    let mut fact = |key: &str, value: &str| {
+        if !value.is_empty() {
+            style.push(&mut out, Paint::Dim, &format!("{key:<10}"));
+            out += &visible::escaped(value);
+            out.push('\n');
+        }
+    };
+    fact("id", &rule.shown.id);
+    fact("level", rule.shown.level.as_str());
+    fact("kind", kind);
+    fact("logsource", &rule.logsource);
+    fact("status", rule.status.as_deref().unwrap_or_default());
+    fact("tags", &rule.shown.tags.join(", "));
+    fact("author", rule.shown.author.as_deref().unwrap_or_default());
+    fact("license", rule.shown.license.as_deref().unwrap_or_default());
+    fact("file", &format!("{}:{}", rule.path, rule.line));
+    if let Some(field) = &rule.never_here {
+        fact("here", &format!("never matches: this system has no {field}"));
+    }
+    out.push('\n');
+    match &rule.page {
+        Some(page) => push_markdown(&mut out, style, page),
+        None => {
+            push_markdown(&mut out, style, rule.description.as_deref().unwrap_or_default());
+            if !rule.falsepositives.is_empty() {
+                out.push('\n');
+                push_heading(&mut out, style, "False Positives");
+                for item in &rule.falsepositives {
+                    push_wrapped(&mut out, style, "- ", item);
+                }
+            }
+            out.push('\n');
+            style.push(&mut out, Paint::Dim, "This rule has no page beside its file.");
+            out.push('\n');
+        }
+    }
+    out
+}
+
+fn push_heading(out: &mut String, style: &Style, text: &str) {
+    style.push(out, Paint::Bold, &visible::escaped(text));
+    out.push('\n');
+}
+
+fn push_markdown(out: &mut String, style: &Style, text: &str) {
+    let mut in_code = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+            continue;
+        }
+        let bare = line.trim_start();
+        let indent = &line[..line.len() - bare.len()];
+        if in_code || bare.starts_with('|') {
+            let lead = if in_code { "    " } else { "" };
+            out.push_str(lead);
+            out.push_str(&visible::escaped(line));
+            out.push('\n');
+        } else if let Some(heading) = heading(line) {
+            push_heading(out, style, heading);
+        } else {
+            let marker = marker(bare);
+            let lead = format!("{indent}{marker}");
+            push_wrapped(out, style, &visible::escaped(&lead), &bare[marker.len()..]);
+        }
+    }
+}
+
+fn heading(line: &str) -> Option<&str> {
+    let rest = line.trim_start_matches('#');
+    let depth = line.len() - rest.len();
+    if (1..=6).contains(&depth) { rest.strip_prefix(' ') } else { None }
+}
+
+/// The list marker that a line begins with, its space included.
+fn marker(line: &str) -> &str {
+    let digits = line.len() - line.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    if line.starts_with("- ") || line.starts_with("* ") {
+        &line[..2]
+    } else if digits > 0 && line[digits..].starts_with(". ") {
+        &line[..digits + 2]
+    } else {
+        ""
+    }
+}
+
+fn push_wrapped(out: &mut String, style: &Style, lead: &str, text: &str) {
+    let width = style.width.map_or(usize::MAX, |width| width.min(WIDEST));
+    let text = visible::escaped(text);
+    for (index, piece) in visible::wrap(&text, width.saturating_sub(lead.len())).iter().enumerate()
+    {
+        if index == 0 {
+            out.push_str(lead);
+        } else {
+            out.extend(std::iter::repeat_n(' ', lead.len()));
+        }
+        out.push_str(piece);
+        out.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markdown_is_wrapped_and_cannot_steer_the_terminal() {
+        let style = Style { width: Some(24), ..Style::default() };
+        let mut out = String::new();
+        let text = "## Goal\n\n1. First of several steps to take\n- a\u{1b}[2J\n```\nlong line of code, left as it is\n```\n";
+        push_markdown(&mut out, &style, text);
+        assert_eq!(
+            out,
+            "Goal\n\n1. First of several\n   steps to take\n- a\\x1b[2J\n    long line of code, left as it is\n"
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! Every format that `replay` reads: bpfwatch's own, and those that the platform packages decode.
+
+use bpfwatch_core::decoder::LineDecoder;
+use bpfwatch_inputs::recording::Recording;
+
+/// The formats, in the order in which they are tried on a file's content.
+pub fn formats() -> Vec<&'static dyn LineDecoder> {
+    vec![&Recording]
+}

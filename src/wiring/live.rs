@@ -1,0 +1,149 @@
+//! The live loop: what sensors offer goes through the pipeline, and the clock moves what is pending.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bpfwatch_core::finding::Line;
+use bpfwatch_core::observation::{Observation, Origin};
+use bpfwatch_core::pipeline::{Batch, Pipeline};
+use bpfwatch_core::platform::{Platform, SensorSettings};
+use bpfwatch_core::sensor::{self, CHANNEL_BYTES, Inlet, Outlet, Received};
+use bpfwatch_inputs::recording::RecordingWriter;
+
+use crate::exit::{Code, Failure};
+use crate::output;
+use crate::wiring::now;
+use crate::wiring::sensors::Sensors;
+
+/// How often engine time follows the clock while something is pending.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Sensors, channel and pipeline of one live command.
+pub struct Live {
+    /// The pipeline; a reload puts another one in its place.
+    pub pipeline: Pipeline,
+    /// The sensors.
+    pub sensors: Sensors,
+    /// The sensors' end of the channel.
+    pub outlet: Outlet,
+    origin: Arc<Origin>,
+    inlet: Inlet,
+    recorder: Option<RecordingWriter>,
+    advanced: Instant,
+    failure: Option<Failure>,
+}
+
+/// Whether the loop goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Yes.
+    Going,
+    /// No: every sensor has ended, or the channel was closed to stop.
+    Over,
+}
+
+impl Live {
+    /// Starts the platform's sensors.
+    ///
+    /// # Errors
+    /// When none can start.
+    pub fn start(
+        platform: &dyn Platform,
+        settings: &SensorSettings,
+        pipeline: Pipeline,
+    ) -> Result<Self, Failure> {
+        let sensors = platform.sensors(settings).map_err(|error| Failure::sensor(&error))?;
+        if sensors.is_empty() {
+            let failure = Failure::new(Code::Unavailable, "there is no sensor for this system");
+            return Err(failure.next("`bpfwatch doctor` shows what can be seen here"));
+        }
+        let (outlet, inlet) = sensor::channel(CHANNEL_BYTES);
+        let sensors = Sensors::start(sensors, &outlet).map_err(|error| {
+            Failure::new(Code::Software, format!("cannot start a thread: {error}"))
+        })?;
+        Ok(Self {
+            pipeline,
+            sensors,
+            outlet,
+            origin: Arc::new(platform.origin()),
+            inlet,
+            recorder: None,
+            advanced: Instant::now(),
+            failure: None,
+        })
+    }
+
+    /// Keeps every observation in a file, in the order of processing.
+    ///
+    /// # Errors
+    /// When the file exists or cannot be made.
+    pub fn record(&mut self, path: &Path) -> Result<(), Failure> {
+        let writer = RecordingWriter::create(path, &self.origin, env!("CARGO_PKG_VERSION"))
+            .map_err(|error| Failure::new(Code::Io, error.to_string()))?;
+        self.recorder = Some(writer);
+        Ok(())
+    }
+
+    /// Where the observations come from.
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    /// Waits at most `patience`, processes what came and lets time pass.
+    pub fn turn(&mut self, patience: Duration, out: &mut dyn FnMut(Line)) -> Turn {
+        let due = self.pipeline.next_due().is_some();
+        let received = self.inlet.receive(if due { patience.min(TICK) } else { patience });
+        let turn = match received {
+            Received::Batch(observations) => {
+                self.feed(observations, out);
+                Turn::Going
+            }
+            Received::Timeout => Turn::Going,
+            Received::Closed => Turn::Over,
+        };
+        if self.pipeline.next_due().is_some() && self.advanced.elapsed() >= TICK {
+            self.pipeline.advance(now(), out);
+            self.advanced = Instant::now();
+        }
+        for error in self.sensors.take_errors() {
+            output::warn(&error.to_string());
+            self.failure = Some(Failure::sensor(&error));
+        }
+        turn
+    }
+
+    fn feed(&mut self, observations: Vec<Observation>, out: &mut dyn FnMut(Line)) {
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = observations.iter().try_for_each(|seen| recorder.write(seen))
+        {
+            // Watching is worth more than recording: say so and go on.
+            output::warn(&error.to_string());
+            self.recorder = None;
+        }
+        let batch = Batch { origin: Arc::clone(&self.origin), observations };
+        self.pipeline.feed(batch, out);
+    }
+
+    /// Ends the sensors, processes what they still gave and brings out what is pending.
+    ///
+    /// # Errors
+    /// When the recording could not be written to its end.
+    pub fn stop(&mut self, out: &mut dyn FnMut(Line)) -> Result<(), Failure> {
+        self.sensors.stop();
+        while let Received::Batch(observations) = self.inlet.receive(Duration::ZERO) {
+            self.feed(observations, out);
+        }
+        self.pipeline.finish(out);
+        match self.recorder.take().map(|mut recorder| recorder.flush()) {
+            Some(Err(error)) => Err(Failure::new(Code::Io, error.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why the last sensor ended, for when none is left.
+    pub fn failure(&mut self) -> Option<Failure> {
+        let alive = self.sensors.health().iter().any(|sensor| sensor.running);
+        if alive { None } else { self.failure.take() }
+    }
+}
