@@ -10,12 +10,14 @@
 //! | [`process`], [`scope`], [`handle`], [`observation`], [`wire`] | what a sensor can say |
 //! | [`session`] | a handle from open to close |
 //! | [`rules`] | Sigma: loading, evaluation, expected filters, correlation |
+//! | [`events`] | what rules see |
 //! | [`pipeline`] | observations in, lines out |
 //! | [`finding`] | what bpfwatch says |
 //! | [`sensor`], [`platform`], [`sink`], [`decoder`] | what the edges implement |
 
 pub mod arguments;
 pub mod decoder;
+pub mod events;
 pub mod finding;
 pub mod handle;
 pub mod ids;

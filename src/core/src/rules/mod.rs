@@ -1,8 +1,29 @@
 //! Sigma rules: loading, listing, evaluation, expected filters, correlation.
+//!
+//! rsigma parses, compiles and matches. Around it stands what it leaves open: where a rule comes from
+//! and what is wrong with it (`load`, `document`, `check`), which fields there are (`fields`), what is
+//! expected and why nothing was said (`expected`), one order of hits (`evaluate`), and guarded
+//! correlation (`correlate`).
 
+mod check;
+pub mod correlate;
+mod correlation;
+mod document;
+mod evaluate;
+mod expected;
+pub mod fields;
+mod load;
+mod page;
+
+use std::fmt;
 use std::sync::Arc;
 
+use crate::events::RuleEvent;
 use crate::finding::RuleRef;
+use crate::observation::Os;
+
+pub use document::FILE_LIMIT;
+pub use evaluate::{Hit, Verdict, Withheld};
 
 /// One file to load. Reading it is the caller's business.
 #[derive(Debug, Clone)]
@@ -54,7 +75,7 @@ pub struct Rule {
     pub line: usize,
     /// Sigma status.
     pub status: Option<String>,
-    /// Logsource in words, such as `linux/process_creation`.
+    /// Logsource in words, such as `linux/process_creation`; of a correlation, those of its rules.
     pub logsource: String,
     /// Description.
     pub description: Option<String>,
@@ -64,24 +85,48 @@ pub struct Rule {
     pub page: Option<String>,
     /// Steps of the page's section Response.
     pub response: Vec<String>,
-    /// It needs a field that this operating system never supplies: which one.
+    /// It needs a field that the system of its logsource never supplies (or that no system does): which
+    /// one. For a rule that names no system, see [`RuleSet::never_on`].
     pub never_here: Option<String>,
 }
 
 /// All loaded rules, compiled.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
+    engines: evaluate::Engines,
+    filters: Vec<expected::Filter>,
+    correlations: Vec<correlation::Correlation>,
+    roles: Vec<correlation::Role>,
 }
 
 impl RuleSet {
     /// Loads the files. What cannot be loaded is left out and named; the rest works.
-    pub fn load(_files: &[RuleFile]) -> (Self, Vec<Problem>) {
-        (Self::default(), Vec::new())
+    pub fn load(files: &[RuleFile]) -> (Self, Vec<Problem>) {
+        load::load(files)
     }
 
     /// The rules in a fixed order: path, then line.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Which rules match the event, and which of them an expected filter withholds.
+    ///
+    /// Nothing is allocated by us where nothing matches; rsigma's candidate index takes one byte a
+    /// rule.
+    pub fn evaluate(&self, event: &impl RuleEvent) -> Verdict {
+        self.engines.evaluate(event, self)
+    }
+
+    /// The field that the rule of this index needs and `os` never supplies.
+    pub fn never_on(&self, index: usize, os: Os) -> Option<&str> {
+        self.engines.never_on(index, os)
+    }
+}
+
+impl fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuleSet").field("rules", &self.rules).finish_non_exhaustive()
     }
 }
