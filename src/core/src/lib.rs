@@ -15,18 +15,21 @@
 //! | [`finding`] | what bpfwatch says |
 //! | [`sensor`], [`platform`], [`sink`], [`decoder`] | what the edges implement |
 
+pub mod alerts;
 pub mod arguments;
 pub mod decoder;
 pub mod events;
 pub mod finding;
 pub mod handle;
 pub mod ids;
+pub mod lane;
 pub mod lineage;
 pub mod listing;
 pub mod observation;
 pub mod pipeline;
 pub mod platform;
 pub mod process;
+pub mod report;
 pub mod rules;
 pub mod scope;
 pub mod sensor;
@@ -35,4 +38,5 @@ pub mod sink;
 pub mod text;
 pub mod time;
 pub mod tracker;
+pub mod view;
 pub mod wire;

@@ -5,10 +5,17 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use crate::alerts::Remembered;
 use crate::finding::{Line, SessionLine};
+use crate::lane::Lane;
 use crate::observation::{Observation, Origin};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
+
+/// Origins that are followed at once; a replay of more finishes the oldest.
+const MAX_LANES: usize = 64;
 
 /// Observations of one origin, in processing order.
 #[derive(Debug)]
@@ -45,53 +52,132 @@ pub struct Counters {
     pub lost: u64,
 }
 
-/// Tracker, rules, correlation and alerts in a row.
+impl Counters {
+    fn add(&mut self, other: Counters) {
+        self.observations += other.observations;
+        self.findings += other.findings;
+        self.withheld += other.withheld;
+        self.lost += other.lost;
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    schema: u32,
+    lanes: Vec<LaneState>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LaneState {
+    origin: Origin,
+    sessions: Vec<Remembered>,
+}
+
+/// Version of what [`Pipeline::state`] gives.
+const STATE_SCHEMA: u32 = 1;
+
+/// Tracker, rules, correlation and alerts in a row, for each origin.
 pub struct Pipeline {
-    counters: Counters,
+    rules: Arc<RuleSet>,
+    settings: Settings,
+    /// In the order of their first observation.
+    lanes: Vec<(Arc<Origin>, Lane)>,
+    /// Counts of lanes that are finished.
+    gone: Counters,
+    recalled: Vec<LaneState>,
 }
 
 impl Pipeline {
     /// With these rules.
-    pub fn new(_rules: Arc<RuleSet>, _settings: Settings) -> Self {
-        Self { counters: Counters::default() }
+    pub fn new(rules: Arc<RuleSet>, settings: Settings) -> Self {
+        let (lanes, recalled) = (Vec::new(), Vec::new());
+        Self { rules, settings, lanes, gone: Counters::default(), recalled }
     }
 
     /// Processes a batch; lines come out in order.
-    pub fn feed(&mut self, batch: Batch, _out: &mut dyn FnMut(Line)) {
-        self.counters.observations += batch.observations.len() as u64;
+    pub fn feed(&mut self, batch: Batch, out: &mut dyn FnMut(Line)) {
+        let index = self.lane(&batch.origin, out);
+        let Some((_, lane)) = self.lanes.get_mut(index) else { return };
+        for observation in batch.observations {
+            lane.feed(observation, out);
+        }
     }
 
     /// Lets engine time pass up to `now`: hold-backs end, folding windows close.
-    pub fn advance(&mut self, _now: Timestamp, _out: &mut dyn FnMut(Line)) {}
+    pub fn advance(&mut self, now: Timestamp, out: &mut dyn FnMut(Line)) {
+        for (_, lane) in &mut self.lanes {
+            lane.advance(now, out);
+        }
+    }
 
     /// When something is next due, so that a live caller need not wake before.
     pub fn next_due(&self) -> Option<Timestamp> {
-        None
+        self.lanes.iter().filter_map(|(_, lane)| lane.next_due()).min()
     }
 
     /// The end of a replay or of the program: whatever is pending comes out.
-    pub fn finish(&mut self, _out: &mut dyn FnMut(Line)) {}
+    pub fn finish(&mut self, out: &mut dyn FnMut(Line)) {
+        for (_, lane) in &mut self.lanes {
+            lane.finish(out);
+        }
+    }
 
     /// Every open session with its verdict, for `scan`, oldest first.
-    pub fn sessions(&self, _now: Timestamp) -> Vec<SessionLine> {
-        Vec::new()
+    pub fn sessions(&self, now: Timestamp) -> Vec<SessionLine> {
+        self.lanes.iter().flat_map(|(_, lane)| lane.sessions(now)).collect()
     }
 
     /// What went through so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        let mut all = self.gone;
+        for (_, lane) in &self.lanes {
+            all.add(lane.counters());
+        }
+        all
     }
 
     /// What has to survive a restart: which sessions were reported, at which level. JSON.
     pub fn state(&self) -> serde_json::Value {
-        serde_json::Value::Null
+        let lanes = self.lanes.iter().map(|(origin, lane)| LaneState {
+            origin: Origin::clone(origin),
+            sessions: lane.remember(),
+        });
+        let state = State { schema: STATE_SCHEMA, lanes: lanes.collect() };
+        serde_json::to_value(state).unwrap_or_default()
     }
 
     /// Takes back what [`Pipeline::state`] gave; sessions in it that are still there stay silent.
     ///
     /// # Errors
     /// When the value is no state of this version; nothing is changed then.
-    pub fn restore(&mut self, _state: &serde_json::Value) -> Result<(), String> {
+    pub fn restore(&mut self, state: &serde_json::Value) -> Result<(), String> {
+        let state: State = Deserialize::deserialize(state)
+            .map_err(|error| format!("not a state of bpfwatch: {error}"))?;
+        if state.schema != STATE_SCHEMA {
+            return Err(format!("state of version {}, expected {STATE_SCHEMA}", state.schema));
+        }
+        self.recalled = state.lanes;
         Ok(())
+    }
+
+    /// Index of the lane of this origin, made where there is none.
+    fn lane(&mut self, origin: &Arc<Origin>, out: &mut dyn FnMut(Line)) -> usize {
+        let known =
+            |(known, _): &(Arc<Origin>, Lane)| Arc::ptr_eq(known, origin) || known == origin;
+        if let Some(index) = self.lanes.iter().position(known) {
+            return index;
+        }
+        if self.lanes.len() >= MAX_LANES {
+            let (_, mut oldest) = self.lanes.remove(0);
+            oldest.finish(out);
+            self.gone.add(oldest.counters());
+        }
+        let mut lane = Lane::new(origin, &self.rules, &self.settings);
+        let recalled = self.recalled.iter().position(|state| state.origin == **origin);
+        if let Some(index) = recalled {
+            lane.recall(self.recalled.swap_remove(index).sessions);
+        }
+        self.lanes.push((Arc::clone(origin), lane));
+        self.lanes.len() - 1
     }
 }

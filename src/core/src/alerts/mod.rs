@@ -1,0 +1,329 @@
+//! Turns rule hits into alerts: one for each session, not one for each rule.
+//!
+//! A hit on an execution waits a second for the handle that it may lead to; a hit on a session waits
+//! 300 ms, so that promiscuous mode and the other rules come in the same alert. A second line about
+//! the same session comes only when the level rises, and one when it ends.
+
+mod fold;
+mod restart;
+mod unit;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::handle::HandleKey;
+use crate::observation::{Kind, Observation};
+use crate::process::{Process, ProcessKey};
+use crate::rules::Hit;
+use crate::session::{Change, SessionChanged};
+use crate::time::Timestamp;
+
+pub use fold::{First, Folded, Folds, Repeated};
+pub use restart::Remembered;
+pub use unit::{Reported, Unit};
+
+/// How long a matching execution waits for a handle.
+const EXECUTION_WAIT: Duration = Duration::from_secs(1);
+/// How long a matching session waits for what belongs to it.
+const SESSION_WAIT: Duration = Duration::from_millis(300);
+/// How long a promiscuous interface waits for the session that explains it.
+const POSTURE_WAIT: Duration = Duration::from_millis(1500);
+/// Alerts in the making, reported ones of open sessions included.
+const MAX_UNITS: usize = 16_384;
+
+/// Number of a unit: order of beginning.
+pub type UnitId = u64;
+
+/// The alerts of one origin.
+#[derive(Debug, Default)]
+pub struct Alerts {
+    units: BTreeMap<UnitId, Unit>,
+    next: UnitId,
+    by_session: HashMap<Arc<str>, UnitId>,
+    by_root: HashMap<u32, Vec<UnitId>>,
+    due: BTreeSet<(Timestamp, UnitId)>,
+    /// Folding of what is reported.
+    pub folds: Folds,
+    /// Sessions reported before a restart.
+    pub remembered: HashMap<HandleKey, Remembered>,
+    /// When each interface was last seen to be promiscuous through a session.
+    explained: HashMap<(Option<u64>, String), Timestamp>,
+    last_execution: Option<Timestamp>,
+}
+
+impl Alerts {
+    /// A process was executed and rules matched.
+    pub fn executed(&mut self, process: &Arc<Process>, hits: &[Hit], at: Timestamp, seq: u64) {
+        if hits.is_empty() {
+            return;
+        }
+        self.last_execution = Some(at);
+        let id = self.of_lineage(process).unwrap_or_else(|| {
+            let id = self.begin(at, seq);
+            if let Some(unit) = self.units.get_mut(&id) {
+                unit.root = Some(process.key());
+            }
+            self.by_root.entry(process.pid).or_default().push(id);
+            id
+        });
+        if let Some(unit) = self.units.get_mut(&id) {
+            unit.add_hits(hits, at);
+            unit.add_execution(process, hits, at);
+        }
+        let wait = if self.is_reported(id) { SESSION_WAIT } else { EXECUTION_WAIT };
+        self.schedule(id, at + wait);
+    }
+
+    /// A session changed. `hits` are the rules that match it now, `withheld` those that a filter keeps
+    /// quiet in its present state.
+    pub fn session(&mut self, changed: &SessionChanged, hits: &[Hit], withheld: &[Hit]) {
+        let session = &changed.session;
+        if session.promiscuous_at.is_some()
+            && let Some(interface) = &session.handle.interface
+        {
+            let key = (session.handle.netns, interface.to_string());
+            self.explained.insert(key, changed.at);
+        }
+        let known = self.by_session.get(&session.id).copied();
+        let lineage = || session.owner().and_then(|owner| self.of_lineage(owner));
+        let expected = !withheld.is_empty() && hits.is_empty();
+        let id = match known.or_else(|| if expected { None } else { lineage() }) {
+            Some(id) => id,
+            None if hits.is_empty() => return,
+            None => self.begin(changed.at, changed.seq),
+        };
+        self.by_session.insert(Arc::clone(&session.id), id);
+        let remembered = self.remembered.remove(&session.handle.key());
+        let Some(unit) = self.units.get_mut(&id) else { return };
+        if let Some(remembered) = remembered
+            && remembered.is_of(session)
+        {
+            unit.reported.get_or_insert(Reported {
+                finding: remembered.finding,
+                level: remembered.level,
+                shown: true,
+            });
+        }
+        unit.session = Some(changed.clone());
+        unit.hits.retain(|(hit, _)| !withheld.iter().any(|w| w.index == hit.index));
+        unit.add_hits(hits, changed.at);
+        if unit.has_news() {
+            self.schedule(id, changed.at + SESSION_WAIT);
+        }
+    }
+
+    /// An interface became promiscuous or a device's access was loosened, and rules matched.
+    pub fn posture(&mut self, observation: &Observation, hits: &[Hit]) {
+        if hits.is_empty() {
+            return;
+        }
+        let id = self.begin(observation.at, observation.seq);
+        if let Some(unit) = self.units.get_mut(&id) {
+            unit.process.clone_from(&observation.actor);
+            unit.posture = Some(observation.clone());
+            unit.add_hits(hits, observation.at);
+        }
+        self.schedule(id, observation.at + POSTURE_WAIT);
+    }
+
+    /// A correlation fired on an event of this process, or of this session.
+    pub fn correlated(
+        &mut self,
+        hits: &[Hit],
+        process: Option<&Arc<Process>>,
+        session: Option<&SessionChanged>,
+        at: Timestamp,
+        seq: u64,
+    ) {
+        match (session, process) {
+            (Some(changed), _) => self.session(changed, hits, &[]),
+            (None, Some(process)) => self.executed(process, hits, at, seq),
+            (None, None) => {}
+        }
+    }
+
+    /// A process ended.
+    pub fn exited(&mut self, process: ProcessKey) {
+        let Some(ids) = self.by_root.get(&process.pid) else { return };
+        for id in ids.clone() {
+            let Some(unit) = self.units.get_mut(&id) else { continue };
+            if unit.root.is_some_and(|root| same(root, process)) {
+                unit.root_ended = true;
+                self.drop_if_done(id);
+            }
+        }
+    }
+
+    /// When something is next to be reported, or a folding window ends.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let unit = self.due.first().map(|(at, _)| *at);
+        unit.into_iter().chain(self.folds.next_due()).min()
+    }
+
+    /// The next unit to report at `now`, in order of time; any for `None`. The caller reports it and
+    /// calls [`Alerts::reported`].
+    pub fn next_to_report(&mut self, now: Option<Timestamp>) -> Option<(Timestamp, UnitId)> {
+        let &(at, id) = self.due.first()?;
+        if now.is_some_and(|now| at > now) {
+            return None;
+        }
+        self.due.pop_first();
+        let unit = self.units.get_mut(&id)?;
+        unit.due = None;
+        if self.is_explained(id, at) {
+            self.remove(id);
+            return self.next_to_report(now);
+        }
+        Some((at, id))
+    }
+
+    /// A unit.
+    pub fn unit(&self, id: UnitId) -> Option<&Unit> {
+        self.units.get(&id)
+    }
+
+    /// A unit, to be changed.
+    pub fn unit_mut(&mut self, id: UnitId) -> Option<&mut Unit> {
+        self.units.get_mut(&id)
+    }
+
+    /// The unit of a session.
+    pub fn of_session(&self, session: &str) -> Option<&Unit> {
+        self.by_session.get(session).and_then(|id| self.units.get(id))
+    }
+
+    /// All units of sessions, oldest first.
+    pub fn units(&self) -> impl Iterator<Item = &Unit> {
+        self.units.values()
+    }
+
+    /// The unit was reported, or turned out to be nothing (`None`).
+    pub fn reported(&mut self, id: UnitId, reported: Option<Reported>) {
+        if let Some(unit) = self.units.get_mut(&id)
+            && reported.is_some()
+        {
+            unit.reported = reported;
+        }
+        self.drop_if_done(id);
+    }
+
+    /// The session of a reported unit ended: gives the unit's report once, and forgets it.
+    pub fn ended(&mut self, session: &str) -> Option<Reported> {
+        let id = *self.by_session.get(session)?;
+        let unit = self.units.get(&id)?;
+        if unit.due.is_some() {
+            return None;
+        }
+        let reported = unit.reported.clone();
+        self.remove(id);
+        reported
+    }
+
+    fn begin(&mut self, at: Timestamp, seq: u64) -> UnitId {
+        if self.units.len() >= MAX_UNITS
+            && let Some(oldest) = self.units.first_key_value().map(|(id, _)| *id)
+        {
+            self.remove(oldest);
+        }
+        self.next += 1;
+        self.units.insert(self.next, Unit::new(at, seq));
+        self.next
+    }
+
+    /// The unit that waits for a handle in the lineage of this process.
+    fn of_lineage(&self, process: &Process) -> Option<UnitId> {
+        if self.by_root.is_empty() {
+            return None;
+        }
+        let ancestors = process.ancestors.iter().map(|a| ProcessKey { pid: a.pid, start: a.start });
+        std::iter::once(process.key()).chain(ancestors).find_map(|key| {
+            self.by_root.get(&key.pid)?.iter().copied().find(|id| {
+                self.units.get(id).is_some_and(|unit| {
+                    unit.session.is_none() && unit.root.is_some_and(|root| same(root, key))
+                })
+            })
+        })
+    }
+
+    fn is_reported(&self, id: UnitId) -> bool {
+        self.units.get(&id).is_some_and(|unit| unit.reported.is_some())
+    }
+
+    /// Sets the time of the report, unless an earlier one is set.
+    fn schedule(&mut self, id: UnitId, at: Timestamp) {
+        let Some(unit) = self.units.get_mut(&id) else { return };
+        if !unit.has_news() {
+            return;
+        }
+        if let Some(due) = unit.due {
+            if due <= at {
+                return;
+            }
+            self.due.remove(&(due, id));
+        }
+        unit.due = Some(at);
+        self.due.insert((at, id));
+    }
+
+    /// A promiscuous interface needs no alert of its own when a session says why it is so, or when an
+    /// execution of the same moment is reported.
+    fn is_explained(&self, id: UnitId, now: Timestamp) -> bool {
+        let Some(Unit { posture: Some(posture), .. }) = self.units.get(&id) else { return false };
+        let Kind::InterfacePromiscuous { interface, .. } = &posture.kind else { return false };
+        let near = |other: Timestamp| {
+            let window = POSTURE_WAIT + POSTURE_WAIT;
+            other.since(posture.at) <= window && posture.at.since(other) <= window
+        };
+        let key = (interface.netns, interface.name.to_string());
+        let open = self.units.values().any(|unit| {
+            unit.capture().is_some_and(|capture| {
+                capture.promiscuous
+                    && capture.handle.netns == key.0
+                    && capture.handle.interface.as_ref() == Some(&interface.name)
+            })
+        });
+        open || self.explained.get(&key).is_some_and(|at| near(*at))
+            || self.last_execution.is_some_and(|at| near(at) && at <= now)
+    }
+
+    fn drop_if_done(&mut self, id: UnitId) {
+        let Some(unit) = self.units.get(&id) else { return };
+        if unit.due.is_some() {
+            return;
+        }
+        let done = match &unit.session {
+            Some(changed) => changed.change == Change::Closed,
+            None => unit.root_ended || unit.posture.is_some() || unit.hits.is_empty(),
+        };
+        if done {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: UnitId) {
+        let Some(unit) = self.units.remove(&id) else { return };
+        if let Some(due) = unit.due {
+            self.due.remove(&(due, id));
+        }
+        if let Some(changed) = &unit.session {
+            self.by_session.remove(&changed.session.id);
+        }
+        if let Some(root) = unit.root
+            && let Some(ids) = self.by_root.get_mut(&root.pid)
+        {
+            ids.retain(|known| *known != id);
+            if ids.is_empty() {
+                self.by_root.remove(&root.pid);
+            }
+        }
+        if self.explained.len() > 1024 {
+            self.explained.clear();
+        }
+    }
+}
+
+/// Whether both name the same process, as far as both know its start.
+fn same(a: ProcessKey, b: ProcessKey) -> bool {
+    a.pid == b.pid && (a.start == b.start || a.start.is_none() || b.start.is_none())
+}

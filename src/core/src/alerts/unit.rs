@@ -1,0 +1,195 @@
+//! One alert in the making: a session, or before there is one the lineage that may lead to it.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::finding::{Evidence, Level, Stage};
+use crate::handle::HandleKind;
+use crate::observation::Observation;
+use crate::process::{Process, ProcessKey};
+use crate::rules::Hit;
+use crate::session::{CaptureSession, SessionChanged};
+use crate::time::Timestamp;
+
+use super::fold::{GroupKey, Variant};
+
+/// Hits and pieces of evidence kept of one alert.
+const MAX_KEPT: usize = 32;
+
+/// What was said about a unit already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// Id of the finding that was shown last, or of the one that it folded into.
+    pub finding: String,
+    /// Level that was reported.
+    pub level: Level,
+    /// It was shown: not folded, and not from before a restart.
+    pub shown: bool,
+}
+
+/// An alert in the making.
+#[derive(Debug)]
+pub struct Unit {
+    /// First process of the lineage that matched a rule by its execution.
+    pub root: Option<ProcessKey>,
+    /// That process has ended.
+    pub root_ended: bool,
+    /// The process to name while there is no session.
+    pub process: Option<Arc<Process>>,
+    /// Level of the hit that made `process` the one to name.
+    process_level: Option<Level>,
+    /// Last change of the session, with its state.
+    pub session: Option<SessionChanged>,
+    /// What was seen about an interface or a device.
+    pub posture: Option<Observation>,
+    /// Rules that matched, each once, with the time at which it first did.
+    pub hits: Vec<(Hit, Timestamp)>,
+    /// Executions that matched, in order.
+    pub executions: Vec<Evidence>,
+    /// When it began.
+    pub began_at: Timestamp,
+    /// Position of the observation that began it.
+    pub seq: u64,
+    /// When it is to be reported; `None` when there is nothing new to report.
+    pub due: Option<Timestamp>,
+    /// What was said already.
+    pub reported: Option<Reported>,
+}
+
+impl Unit {
+    /// An empty one.
+    pub fn new(at: Timestamp, seq: u64) -> Self {
+        Self {
+            root: None,
+            root_ended: false,
+            process: None,
+            process_level: None,
+            session: None,
+            posture: None,
+            hits: Vec::new(),
+            executions: Vec::new(),
+            began_at: at,
+            seq,
+            due: None,
+            reported: None,
+        }
+    }
+
+    /// Adds hits that are new to it.
+    pub fn add_hits(&mut self, hits: &[Hit], at: Timestamp) {
+        for hit in hits {
+            if self.hits.len() < MAX_KEPT && !self.hits.iter().any(|(k, _)| k.index == hit.index) {
+                self.hits.push((hit.clone(), at));
+            }
+        }
+        self.hits.sort_by(|(a, _), (b, _)| {
+            b.rule.level.cmp(&a.rule.level).then_with(|| a.index.cmp(&b.index))
+        });
+    }
+
+    /// Adds an execution that matched; the process of the highest level is the one to name, the later
+    /// one of equals (`sudo tcpdump`, then `tcpdump`).
+    pub fn add_execution(&mut self, process: &Arc<Process>, hits: &[Hit], at: Timestamp) {
+        let level = hits.iter().map(|hit| hit.rule.level).max();
+        if level >= self.process_level {
+            self.process = Some(Arc::clone(process));
+            self.process_level = level;
+        }
+        if self.executions.len() < MAX_KEPT {
+            self.executions.push(Evidence {
+                time: at,
+                kind: "executed",
+                pid: Some(process.pid),
+                detail: process.image.as_ref().map(|image| image.to_string()),
+            });
+        }
+    }
+
+    /// Level of the leading rule.
+    pub fn level(&self) -> Option<Level> {
+        self.hits.first().map(|(hit, _)| hit.rule.level)
+    }
+
+    /// Whether there is more to say than was said.
+    pub fn has_news(&self) -> bool {
+        self.level() > self.reported.as_ref().map(|reported| reported.level)
+    }
+
+    /// The session's state.
+    pub fn capture(&self) -> Option<&CaptureSession> {
+        self.session.as_ref().map(|changed| &*changed.session)
+    }
+
+    /// The process that a finding names: the session's owner, else who matched by execution.
+    pub fn subject(&self) -> Option<&Arc<Process>> {
+        self.capture().and_then(CaptureSession::owner).or(self.process.as_ref())
+    }
+
+    /// What findings of one group share.
+    pub fn group(&self) -> GroupKey {
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        if let Some(process) = self.subject() {
+            add(process.image.as_ref().map_or("", |image| image.as_str()).as_bytes());
+            if let Some(args) = &process.args {
+                args.head().chain(args.tail()).for_each(|argument| add(argument.as_bytes()));
+            }
+            add(format!("{:?} {:?}", process.scope, process.uid).as_bytes());
+        } else if let Some(capture) = self.capture() {
+            // Nobody is known to hold it: each such handle stands for itself.
+            add(capture.id.as_bytes());
+        }
+        if let Some(posture) = &self.posture {
+            add(format!("{:?}", posture.kind).as_bytes());
+        }
+        let digest = hash.finalize();
+        let mut key = GroupKey::default();
+        key.copy_from_slice(&digest[..16]);
+        key
+    }
+
+    /// What it may differ in from others of its group.
+    pub fn variant(&self) -> Option<Variant> {
+        let level = self.level()?;
+        let handle = self.capture().filter(|capture| capture.stage() > Stage::Opened).map(
+            |capture| -> (HandleKind, Option<String>) {
+                (capture.handle.kind, capture.handle.interface.as_ref().map(|i| i.to_string()))
+            },
+        );
+        Some(Variant { handle, level })
+    }
+
+    /// What was seen, in order of time.
+    pub fn evidence(&self, executed_at: Option<Timestamp>) -> Vec<Evidence> {
+        let mut all = self.executions.clone();
+        if let Some(capture) = self.capture() {
+            let mut add = |time: Option<Timestamp>, kind, detail: Option<String>| {
+                if let Some(time) = time {
+                    all.push(Evidence { time, kind, pid: None, detail });
+                }
+            };
+            let owner = capture.owner();
+            let known = owner.is_some_and(|o| self.executions.iter().any(|e| e.pid == Some(o.pid)));
+            if !known {
+                let image = owner.and_then(|owner| owner.image.as_ref()).map(|i| i.to_string());
+                add(executed_at, "executed", image);
+            }
+            add(capture.reached[0], "handle_opened", None);
+            add(capture.reached[1], "handle_attached", None);
+            add(capture.promiscuous_at, "promiscuous", None);
+            add(capture.reached[2], "handle_active", None);
+            add(capture.closed_at, "handle_closed", None);
+        }
+        if let Some(posture) = &self.posture {
+            let kind = posture.kind.name();
+            all.push(Evidence { time: posture.at, kind, pid: None, detail: None });
+        }
+        // Stable: what happened in the same moment stays in the order above.
+        all.sort_by_key(|evidence| evidence.time);
+        all
+    }
+}

@@ -1,0 +1,315 @@
+//! The way of one origin's observations: tracker, rules, correlation, alerts, lines.
+//!
+//! Each origin has a lane of its own with an engine time of its own, so that recordings of several
+//! machines can follow each other in one replay without waiting for, or correlating with, each other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alerts::{Alerts, First, Folded, Remembered, Repeated, Reported, UnitId};
+use crate::events::{PostureEvent, ProcessEvent, SessionEvent};
+use crate::finding::{Closed, Host, Level, Line, Lost, RuleRef, SessionLine, Verdict};
+use crate::observation::{Kind, Observation, Origin};
+use crate::pipeline::{Counters, Settings};
+use crate::report::Reporter;
+use crate::rules::{Hit, RuleSet};
+use crate::session::{Change, SessionChanged};
+use crate::time::Timestamp;
+use crate::tracker::{Event, Tracker};
+
+/// Time between two reports of the same loss.
+const LOSS_WINDOW: Duration = Duration::from_secs(10);
+/// Kinds of loss told apart.
+const MAX_LOSSES: usize = 64;
+
+/// What the rules said about an open session, for `scan`.
+#[derive(Debug, Default)]
+struct Standing {
+    hits: Vec<Hit>,
+    expected_by: Option<Arc<RuleRef>>,
+}
+
+#[derive(Debug)]
+struct Loss {
+    count: u64,
+    due: Timestamp,
+}
+
+/// One origin's way through the engine.
+pub struct Lane {
+    rules: Arc<RuleSet>,
+    tracker: Tracker,
+    alerts: Alerts,
+    reporter: Reporter,
+    standings: HashMap<Arc<str>, Standing>,
+    losses: HashMap<(Arc<str>, String), Loss>,
+    now: Timestamp,
+    counters: Counters,
+    events: Vec<Event>,
+}
+
+impl Lane {
+    /// For this origin.
+    pub fn new(origin: &Arc<Origin>, rules: &Arc<RuleSet>, settings: &Settings) -> Self {
+        Self {
+            rules: Arc::clone(rules),
+            tracker: Tracker::new(Arc::clone(origin)),
+            alerts: Alerts::default(),
+            reporter: Reporter::new(origin, Arc::clone(rules), settings.redact),
+            standings: HashMap::new(),
+            losses: HashMap::new(),
+            now: Timestamp::default(),
+            counters: Counters::default(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Takes one observation.
+    pub fn feed(&mut self, observation: Observation, out: &mut dyn FnMut(Line)) {
+        self.counters.observations += 1;
+        self.advance(observation.at, out);
+        let mut events = std::mem::take(&mut self.events);
+        self.tracker.observe(observation, &mut events);
+        self.handle(&mut events, out);
+        self.events = events;
+    }
+
+    /// Lets time pass up to `now`, timer by timer.
+    pub fn advance(&mut self, now: Timestamp, out: &mut dyn FnMut(Line)) {
+        while let Some(due) = self.next_due()
+            && due <= now
+        {
+            self.now = self.now.max(due);
+            let mut events = std::mem::take(&mut self.events);
+            self.tracker.advance(due, &mut events);
+            self.handle(&mut events, out);
+            self.events = events;
+            self.report_due(Some(due), out);
+            self.report_losses(due, out);
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// When something is next due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let losses = self.losses.values().filter(|loss| loss.count > 0).map(|loss| loss.due).min();
+        let due = [self.tracker.next_due(), self.alerts.next_due(), losses];
+        due.into_iter().flatten().min()
+    }
+
+    /// Whatever is pending comes out.
+    pub fn finish(&mut self, out: &mut dyn FnMut(Line)) {
+        // Hold-backs last at most two seconds; what they bring may be a finding.
+        if let Some(due) = self.tracker.next_due() {
+            self.advance(due.max(self.now) + Duration::from_secs(2), out);
+        }
+        self.report_due(None, out);
+        for repeated in self.alerts.folds.end(None) {
+            out(self.reporter.repeats(&repeated));
+        }
+        let last = self.now + LOSS_WINDOW;
+        self.report_losses(last, out);
+    }
+
+    /// Every open session with its verdict, oldest first.
+    pub fn sessions(&self, now: Timestamp) -> Vec<SessionLine> {
+        let tracked = self.tracker.sessions();
+        tracked
+            .iter()
+            .map(|session| {
+                let standing = self.standings.get(&session.id);
+                let hits = standing.map_or(&[][..], |standing| &standing.hits);
+                let expected_by = standing.and_then(|standing| standing.expected_by.as_ref());
+                let alarming = hits.iter().any(|hit| hit.rule.level > Level::Informational);
+                let verdict = match (alarming, expected_by) {
+                    (true, _) => Verdict::Unexpected,
+                    (false, Some(_)) => Verdict::Expected,
+                    (false, None) => Verdict::Unknown,
+                };
+                self.reporter.session_line(session, hits, expected_by, verdict, now)
+            })
+            .collect()
+    }
+
+    /// What went through.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Host that the lane is of.
+    pub fn host(&self) -> &Arc<Host> {
+        self.reporter.host()
+    }
+
+    /// Sessions that were reported and are still open.
+    pub fn remember(&self) -> Vec<Remembered> {
+        let units = self.alerts.units();
+        let reported = units.filter_map(|unit| {
+            let reported = unit.reported.as_ref()?;
+            Some(Remembered::of(unit.capture()?, &reported.finding, reported.level))
+        });
+        reported.collect()
+    }
+
+    /// Sessions that are not to be reported again.
+    pub fn recall(&mut self, remembered: Vec<Remembered>) {
+        self.alerts.remembered = remembered.into_iter().map(|r| (r.key(), r)).collect();
+    }
+
+    fn handle(&mut self, events: &mut Vec<Event>, out: &mut dyn FnMut(Line)) {
+        let os = self.reporter.os();
+        for event in events.drain(..) {
+            match event {
+                Event::Executed { at, seq, process, lineage } => {
+                    let event = ProcessEvent::new(&process, os, Some(lineage));
+                    let found = self.rules.evaluate(&event);
+                    if found.hits.is_empty() && found.correlated.is_empty() {
+                        continue;
+                    }
+                    self.counters.withheld += found.withheld.len() as u64;
+                    self.alerts.executed(&process, &found.hits, at, seq);
+                }
+                Event::Session(changed) => self.session(&changed, out),
+                Event::Posture(observation) => {
+                    let actor = observation.actor.as_deref();
+                    if let Some(event) = PostureEvent::new(&observation.kind, os, actor) {
+                        let found = self.rules.evaluate(&event);
+                        self.counters.withheld += found.withheld.len() as u64;
+                        self.alerts.posture(&observation, &found.hits);
+                    }
+                }
+                Event::Exited { process, .. } => self.alerts.exited(process),
+                Event::Lost(observation) => self.lost(observation, out),
+            }
+        }
+    }
+
+    fn session(&mut self, changed: &SessionChanged, out: &mut dyn FnMut(Line)) {
+        let event = SessionEvent::new(changed);
+        let found = self.rules.evaluate(&event);
+        self.counters.withheld += found.withheld.len() as u64;
+        let withheld: Vec<Hit> = found.withheld.iter().map(|w| w.hit.clone()).collect();
+        self.alerts.session(changed, &found.hits, &withheld);
+        if changed.change != Change::Closed {
+            let standing = Standing { hits: found.hits, expected_by: found.expected_by };
+            self.standings.insert(Arc::clone(&changed.session.id), standing);
+            return;
+        }
+        self.standings.remove(&changed.session.id);
+        let unit = self.alerts.of_session(&changed.session.id);
+        let Some(leading) = unit.and_then(|unit| unit.hits.first()).map(|(hit, _)| hit.clone())
+        else {
+            return;
+        };
+        if let Some(reported) = self.alerts.ended(&changed.session.id)
+            && reported.shown
+        {
+            let closed: Closed = self.reporter.closed(&reported, &leading, changed);
+            out(Line::Closed(Box::new(closed)));
+        }
+    }
+
+    fn report_due(&mut self, now: Option<Timestamp>, out: &mut dyn FnMut(Line)) {
+        while let Some((at, id)) = self.alerts.next_to_report(now) {
+            self.refresh(id, at);
+            self.report(id, at, out);
+        }
+        for repeated in self.alerts.folds.end(Some(self.now)) {
+            out(self.reporter.repeats(&repeated));
+        }
+    }
+
+    /// Brings a unit's session up to date: a filter attached a moment after the bind, or the name of
+    /// its interface, need not have made an event.
+    fn refresh(&mut self, id: UnitId, at: Timestamp) {
+        let Some(changed) = self.alerts.unit(id).and_then(|unit| unit.session.as_ref()) else {
+            return;
+        };
+        let Some(session) = self.tracker.session(changed.session.handle.key()) else { return };
+        if session.id != changed.session.id {
+            return;
+        }
+        let changed = SessionChanged { at, session: Arc::clone(session), ..*changed };
+        let found = self.rules.evaluate(&SessionEvent::new(&changed));
+        let Some(unit) = self.alerts.unit_mut(id) else { return };
+        unit.hits.retain(|(hit, _)| !found.withheld.iter().any(|w| w.hit.index == hit.index));
+        unit.add_hits(&found.hits, at);
+        self.standings.insert(
+            Arc::clone(&changed.session.id),
+            Standing { hits: found.hits, expected_by: found.expected_by },
+        );
+        unit.session = Some(changed);
+    }
+
+    fn report(&mut self, id: UnitId, at: Timestamp, out: &mut dyn FnMut(Line)) {
+        let Some(unit) = self.alerts.unit(id) else { return };
+        let (Some(level), Some(variant), true) = (unit.level(), unit.variant(), unit.has_news())
+        else {
+            self.alerts.reported(id, None);
+            return;
+        };
+        let executed_at = unit.subject().and_then(|s| self.tracker.lineage().executed_at(s.key()));
+        let Some(finding) = self.reporter.finding(unit, executed_at) else { return };
+        let group = unit.group();
+        let shown_before = unit.reported.as_ref().is_some_and(|reported| reported.shown);
+        let first = || First {
+            id: finding.id.clone(),
+            title: finding.rule.title.clone(),
+            level,
+            image: finding.process.as_ref().and_then(|process| process.image.clone()),
+        };
+        let folded = self.alerts.folds.take(group, variant, at, first);
+        let shown = folded == Folded::New;
+        if let Folded::Repeat(Some(repeated)) = &folded {
+            let repeated: &Repeated = repeated;
+            out(self.reporter.repeats(repeated));
+        }
+        let id_shown = finding.id.clone();
+        if shown {
+            self.counters.findings += 1;
+            out(Line::Finding(Box::new(finding)));
+        }
+        let reported = Reported { finding: id_shown, level, shown: shown || shown_before };
+        self.alerts.reported(id, Some(reported));
+    }
+
+    /// A loss is said at once; the same loss again within ten seconds is added up.
+    fn lost(&mut self, observation: Observation, out: &mut dyn FnMut(Line)) {
+        let Kind::Lost { count, why } = observation.kind else { return };
+        self.counters.lost += count.max(1);
+        let key = (observation.sensor, why.to_string());
+        if let Some(loss) = self.losses.get_mut(&key)
+            && observation.at < loss.due
+        {
+            loss.count += count.max(1);
+            return;
+        }
+        if self.losses.len() >= MAX_LOSSES {
+            self.losses.retain(|_, loss| loss.count > 0);
+        }
+        let pending = self.losses.get(&key).map_or(0, |loss| loss.count);
+        self.losses.insert(key.clone(), Loss { count: 0, due: observation.at + LOSS_WINDOW });
+        out(self.loss_line(observation.at, &key, pending + count));
+    }
+
+    fn report_losses(&mut self, now: Timestamp, out: &mut dyn FnMut(Line)) {
+        let due = self.losses.iter().filter(|(_, loss)| loss.count > 0 && loss.due <= now);
+        let mut due: Vec<_> = due.map(|(key, _)| key.clone()).collect();
+        due.sort();
+        for key in due {
+            let Some(loss) = self.losses.remove(&key) else { continue };
+            out(self.loss_line(loss.due.min(now), &key, loss.count));
+        }
+    }
+
+    fn loss_line(&self, time: Timestamp, key: &(Arc<str>, String), count: u64) -> Line {
+        Line::Lost(Box::new(Lost {
+            time,
+            host: Arc::clone(self.reporter.host()),
+            sensor: key.0.to_string(),
+            count,
+            why: key.1.clone(),
+        }))
+    }
+}
