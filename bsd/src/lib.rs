@@ -1,1 +1,21 @@
-//! Placeholder while the workspace is laid out.
+//! FreeBSD: what the system can show about packet capture. None of it is watched yet: the platform says
+//! so, signal by signal, and what works today.
+//!
+//! | question | source | since | what it cannot see |
+//! |---|---|---|---|
+//! | was /dev/bpf opened | inotify(2) on the node | 15.0 | who: no pid; a watch in a jail's devfs keeps its mount busy, so it must go at NOTE_JAIL_REMOVE |
+//! | the same | kqueue EVFILT_VNODE on an O_PATH descriptor | 13.1 | the same; events waiting in the queue merge |
+//! | who holds a descriptor, attached or not | sysctl `kern.file` | all | a descriptor in a message between two processes |
+//! | what is attached, promiscuous, how many packets | sysctl `net.bpf.stats` | all | its pid is who touched it last, not the opener; from 16 only one vnet |
+//! | who executes what | kqueue EVFILT_PROC with NOTE_TRACK | all | arguments of a process that ended first; an exec at the moment of the exit |
+//! | which jail | `jail_get`, EVFILT_JAIL | all, 15.0 | jails of jails, unless each is watched |
+//! | which interface is promiscuous | route socket, RTM_IFINFO | all | other vnets; a second reader changes no flag |
+//! | every open with pid and jail | audit pipe, class `fr,fw` | all | nothing, at 15 to 30 times the cost of an open |
+//! | who may open it | modes and devfs rules of each devfs mount | all | a raw socket in a jail (allow.raw_sockets) is another way |
+//! | capture without /dev/bpf | sockets of netgraph and divert, /dev/netmap, DTrace | all | what they carry |
+//!
+//! Everything here builds on every system, so that it is tested where it is written.
+
+mod platform;
+
+pub use platform::FreebsdPlatform;

@@ -1,4 +1,17 @@
-//! macOS for bpfwatch.
+//! macOS: what the system can show about packet capture. None of it is watched live yet: the platform
+//! says so, signal by signal, and what works today.
+//!
+//! | question | source | needs | what it cannot see |
+//! |---|---|---|---|
+//! | was a BPF device opened or closed, by whom | Endpoint Security NOTIFY_OPEN, NOTIFY_CLOSE | the entitlement, root, Full Disk Access | what happened before the client began; ioctls |
+//! | who executes what, signed by whom | NOTIFY_EXEC, FORK, EXIT | the same | |
+//! | who lets users capture | NOTIFY_SETMODE, SETOWNER, OD_GROUP_ADD (macOS 14) | the same | |
+//! | what is attached, promiscuous, how many packets | sysctl `debug.bpf_stats` | nothing | its pid is the opener's for ever, also after the descriptor was passed on |
+//! | who holds a descriptor | libproc, PROC_PIDFDVNODEPATHINFO | root for other users | |
+//! | which interface is promiscuous | route socket, RTM_IFINFO | nothing | bridge members and awdl0 are so for good reason |
+//! | opens, without the entitlement | the kernel log with `debug.bpf_debug` | root | |
+//!
+//! Blind for good: PF_NDRV sockets and packet providers of NetworkExtension open no BPF device.
 //!
 //! | module | duty |
 //! |---|---|
@@ -6,8 +19,12 @@
 //! | [`decode`] | messages to observations |
 //! | [`holders`] | when a BPF device is released, from events alone |
 //! | [`eslogger`] | recorded messages, as eslogger(1) prints them |
+//! | [`MacosPlatform`] | what the program asks of an operating system |
 
 pub mod decode;
 pub mod eslogger;
 pub mod holders;
+mod platform;
 pub mod raw;
+
+pub use platform::MacosPlatform;
