@@ -7,19 +7,28 @@
 //! |---|---|
 //! | [`format`] | what a format is |
 //! | [`json`] | native JSON, one object a line |
+//! | [`rfc5424`] | syslog records |
 //! | [`human`] | blocks to be read on a terminal |
-//! | [`style`], [`visible`] | colours, and text that cannot steer a terminal |
+//! | [`handles`] | the table of `scan` |
+//! | [`table`], [`style`], [`visible`] | columns, colours, and text that cannot steer a terminal |
+//! | [`transport`] | standard output, a file, the local syslog socket |
 //!
 //! Names in a line were chosen by whoever is watched. No format lets one of them start a second
 //! record, move a cursor or turn the reading direction.
 
 pub mod format;
+pub mod handles;
 pub mod human;
 pub mod json;
+pub mod rfc5424;
 pub mod style;
+pub mod table;
+pub mod transport;
 pub mod visible;
 
 pub use format::{Format, Shape};
+pub use handles::render_table;
 pub use human::Human;
 pub use json::Json;
+pub use rfc5424::Rfc5424;
 pub use style::Style;

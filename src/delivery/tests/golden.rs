@@ -10,9 +10,9 @@ mod fixtures;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use bpfwatch_core::finding::Line;
+use bpfwatch_core::finding::{Line, SessionLine};
 use bpfwatch_delivery::visible::{is_unsafe, width};
-use bpfwatch_delivery::{Format, Human, Json, Style};
+use bpfwatch_delivery::{Format, Human, Json, Rfc5424, Style, render_table};
 
 fn compare(name: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -56,12 +56,48 @@ fn json_is_the_vocabulary_one_object_a_line() {
 }
 
 #[test]
+fn rfc5424() {
+    compare("rfc5424.txt", &all(&Rfc5424::default()));
+}
+
+#[test]
 fn human() {
     let style = |width, color, verbose| Human::new(Style { color, width, verbose });
     compare("human-80.txt", &all(&style(Some(80), false, false)));
     compare("human-120-verbose.txt", &all(&style(Some(120), false, true)));
     compare("human-unbounded.txt", &all(&style(None, false, false)));
     compare("human-80-color.txt", &all(&style(Some(80), true, false)));
+}
+
+fn table(width: Option<usize>, color: bool) -> String {
+    table_of(&fixtures::sessions(), width, color)
+}
+
+fn table_of(lines: &[SessionLine], width: Option<usize>, color: bool) -> String {
+    let mut out = Vec::new();
+    render_table(lines, width, color, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn scan_table() {
+    compare("scan-80.txt", &table_of(&fixtures::sessions()[..3], Some(80), false));
+    compare("scan-hostile-80.txt", &table(Some(80), false));
+    compare("scan-160-color.txt", &table(Some(160), true));
+    compare("scan-unbounded.txt", &table(None, false));
+    for columns in 30..200 {
+        for shown in table(Some(columns), false).split_terminator('\n') {
+            assert!(width(shown) <= columns, "at {columns}: {shown}");
+            assert!(!shown.chars().any(is_unsafe), "{shown:?}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_scan_says_so() {
+    let mut out = Vec::new();
+    render_table(&[], Some(80), true, &mut out);
+    assert_eq!(out, b"No process holds a capture handle that can be seen from here.\n");
 }
 
 #[test]

@@ -1,0 +1,434 @@
+//! RFC 5424 syslog records: a header, one structured-data element, and the finding in a sentence.
+//!
+//! `<PRI>1 TIME HOST bpfwatch PROCID TYPE [bpfwatch@32473 key="value" ...] text`
+//!
+//! One record is one line. Every control and format character of a name is shown as an escape before
+//! `"`, `\` and `]` are escaped as section 6.3.3 demands, so that no name ends the element or the
+//! record. 32473 is the enterprise number that RFC 5612 gives to examples; nothing is registered for
+//! bpfwatch.
+
+use std::fmt::Write as _;
+
+use bpfwatch_core::finding::{
+    Closed, Finding, Heartbeat, Level, Line, Lost, ProcessView, Repeats, RuleRef, SessionLine,
+    SessionView, Verdict,
+};
+use bpfwatch_core::scope::Scope;
+use bpfwatch_core::time::Timestamp;
+
+use crate::format::{Format, Shape};
+use crate::human::words;
+use crate::visible::{self, cut_middle, escaped, name};
+
+/// Most bytes of a record, the newline included: receivers should take 2048 (RFC 5424, 6.1), and a
+/// local datagram socket of FreeBSD and macOS takes no more than that (`net.local.dgram.maxdgram`).
+pub const DEFAULT_LIMIT: usize = 2048;
+
+/// Below this a record could not hold its header and the shortest of each value.
+pub const LEAST_LIMIT: usize = 1024;
+
+/// Columns of a value: the first that lets the record fit is taken.
+const VALUE_COLUMNS: [usize; 5] = [512, 192, 64, 24, 8];
+
+/// RFC 5424 syslog records.
+#[derive(Debug, Clone, Copy)]
+pub struct Rfc5424 {
+    /// Syslog facility number: 10 is authpriv, 3 daemon, 16 to 23 local0 to local7.
+    pub facility: u8,
+    /// Process id of bpfwatch for the header; `-` where `None`.
+    pub procid: Option<u32>,
+    /// Most bytes of a record, [`LEAST_LIMIT`] or more. A longer one has its values cut with a `…`
+    /// in their middle and says `cut="true"`.
+    pub limit: usize,
+}
+
+impl Default for Rfc5424 {
+    fn default() -> Self {
+        Self { facility: 10, procid: None, limit: DEFAULT_LIMIT }
+    }
+}
+
+impl Format for Rfc5424 {
+    fn render(&self, line: &Line, out: &mut Vec<u8>) {
+        let record = Record::of(line);
+        let limit = self.limit.max(LEAST_LIMIT);
+        let mut text = String::with_capacity(1024);
+        for (attempt, columns) in VALUE_COLUMNS.into_iter().enumerate() {
+            text.clear();
+            self.push_header(&mut text, line, &record);
+            let room = limit - MESSAGE_LEAST;
+            let last = attempt + 1 == VALUE_COLUMNS.len();
+            push_element(&mut text, &record, columns, attempt > 0, last.then_some(room));
+            if text.len() <= room {
+                break;
+            }
+        }
+        push_message(&mut text, &record.message, limit);
+        text.push('\n');
+        out.extend_from_slice(text.as_bytes());
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Syslog
+    }
+}
+
+impl Rfc5424 {
+    fn push_header(&self, out: &mut String, line: &Line, record: &Record) {
+        let priority = u16::from(self.facility.min(23)) * 8 + u16::from(severity(line));
+        let _ = write!(out, "<{priority}>1 {} ", timestamp(record.time));
+        push_printable(out, record.host, 255);
+        out.push_str(" bpfwatch ");
+        match self.procid {
+            Some(pid) => {
+                let _ = write!(out, "{pid}");
+            }
+            None => out.push('-'),
+        }
+        let _ = write!(out, " {} ", record.kind);
+    }
+}
+
+/// Syslog severity: 2 critical, 3 error, 4 warning, 5 notice, 6 informational.
+pub fn severity(line: &Line) -> u8 {
+    let of_level = |level| match level {
+        Level::Critical => 2,
+        Level::High => 3,
+        Level::Medium => 4,
+        Level::Low => 5,
+        Level::Informational => 6,
+    };
+    match line {
+        Line::Finding(finding) => of_level(finding.rule.level),
+        Line::Repeats(repeats) => of_level(repeats.level),
+        Line::Lost(_) => 4,
+        Line::Session(session) if session.verdict == Verdict::Unexpected => 4,
+        Line::Closed(_) | Line::Session(_) | Line::Heartbeat(_) => 6,
+    }
+}
+
+/// What a record says, before it is cut to its limit.
+struct Record<'a> {
+    time: Timestamp,
+    host: &'a str,
+    /// MSGID: the line's type.
+    kind: &'static str,
+    params: Vec<(&'static str, String)>,
+    message: String,
+}
+
+impl<'a> Record<'a> {
+    fn of(line: &'a Line) -> Self {
+        match line {
+            Line::Finding(finding) => Self::finding(finding),
+            Line::Closed(closed) => Self::closed(closed),
+            Line::Repeats(repeats) => Self::repeats(repeats),
+            Line::Lost(lost) => Self::lost(lost),
+            Line::Session(session) => Self::session(session),
+            Line::Heartbeat(heartbeat) => Self::heartbeat(heartbeat),
+        }
+    }
+
+    fn new(time: Timestamp, host: &'a str, kind: &'static str) -> Self {
+        Self { time, host, kind, params: Vec::with_capacity(32), message: String::new() }
+    }
+
+    fn finding(finding: &'a Finding) -> Self {
+        let mut record = Self::new(finding.time, &finding.host.name, "finding");
+        record.add("id", &finding.id);
+        record.add_rule(&finding.rule);
+        if !finding.rules.is_empty() {
+            let ids: Vec<&str> = finding.rules.iter().map(|rule| rule.id.as_str()).collect();
+            record.add("other_rules", &ids.join(","));
+        }
+        record.add_some("update_of", finding.update_of.as_deref());
+        if let Some(process) = &finding.process {
+            record.add_process(process);
+        }
+        if let Some(session) = &finding.session {
+            record.add_session(session);
+        }
+        record.add_scope(finding.scope.as_deref());
+        if finding.redacted > 0 {
+            record.add_number("redacted", u64::from(finding.redacted));
+        }
+        let process = finding.process.as_ref();
+        record.message = format!(
+            "{}: {}",
+            name(&finding.rule.title),
+            process.map_or_else(|| "unknown process".to_owned(), words::process_short)
+        );
+        if let Some(session) = &finding.session {
+            let _ = write!(record.message, ", {}", words::handle_short(&session.handle));
+        }
+        if let Some(scope) = finding.scope.as_deref() {
+            let _ = write!(record.message, ", {}", words::scope(scope));
+        }
+        record
+    }
+
+    fn closed(closed: &'a Closed) -> Self {
+        let mut record = Self::new(closed.time, &closed.host.name, "closed");
+        record.add("id", &closed.id);
+        record.add("finding", &closed.finding);
+        record.add("title", &closed.title);
+        record.add("level", closed.level.as_str());
+        record.add_some("image", closed.image.as_deref());
+        if let Some(pid) = closed.pid {
+            record.add_number("pid", u64::from(pid));
+        }
+        record.add_session(&closed.session);
+        record.add_number("duration_ms", closed.duration_ms);
+        let image =
+            closed.image.as_deref().map_or_else(|| "unknown process".to_owned(), words::program);
+        let handle = words::handle_short(&closed.session.handle);
+        record.message = format!(
+            "closed after {} ms: {image}, {handle}: {}",
+            closed.duration_ms,
+            name(&closed.title)
+        );
+        record
+    }
+
+    fn repeats(repeats: &'a Repeats) -> Self {
+        let mut record = Self::new(repeats.time, &repeats.host.name, "repeats");
+        record.add("id", &repeats.id);
+        record.add("finding", &repeats.finding);
+        record.add("title", &repeats.title);
+        record.add("level", repeats.level.as_str());
+        record.add_some("image", repeats.image.as_deref());
+        record.add_number("repeats", repeats.repeats);
+        record.add("since", &repeats.since.to_string());
+        let image =
+            repeats.image.as_deref().map_or_else(|| "unknown process".to_owned(), words::program);
+        let times = words::count(repeats.repeats, "time");
+        record.message =
+            format!("{times} since {}: {image}: {}", repeats.since, name(&repeats.title));
+        record
+    }
+
+    fn lost(lost: &'a Lost) -> Self {
+        let mut record = Self::new(lost.time, &lost.host.name, "lost");
+        record.add("sensor", &lost.sensor);
+        record.add_number("count", lost.count);
+        record.add("why", &lost.why);
+        let events = match lost.count {
+            0 => "unknown number of events".to_owned(),
+            count => words::count(count, "event"),
+        };
+        record.message = format!("{events} missed by {}: {}", name(&lost.sensor), name(&lost.why));
+        record
+    }
+
+    fn session(line: &'a SessionLine) -> Self {
+        let mut record = Self::new(line.time, &line.host.name, "session");
+        let verdict = match line.verdict {
+            Verdict::Expected => "expected",
+            Verdict::Unexpected => "unexpected",
+            Verdict::Unknown => "unknown",
+        };
+        record.add("verdict", verdict);
+        record.add_some("expected_by", line.expected_by.as_deref());
+        if let Some(rule) = line.rules.first() {
+            record.add_rule(rule);
+        }
+        if let Some(holder) = line.holders.first() {
+            record.add_process(holder);
+        }
+        record.add_number("holders", line.holders.len() as u64);
+        record.add_session(&line.session);
+        record.add_scope(line.scope.as_deref());
+        let holder = line.holders.first();
+        record.message = format!(
+            "{verdict}: {}, {}",
+            holder.map_or_else(|| "unknown process".to_owned(), words::process_short),
+            words::handle_short(&line.session.handle)
+        );
+        record
+    }
+
+    fn heartbeat(heartbeat: &'a Heartbeat) -> Self {
+        let mut record = Self::new(heartbeat.time, &heartbeat.host.name, "heartbeat");
+        let running = heartbeat.sensors.iter().filter(|sensor| sensor.running).count() as u64;
+        record.add("version", heartbeat.version);
+        for (key, number) in [
+            ("uptime_s", heartbeat.uptime_s),
+            ("sensors", heartbeat.sensors.len() as u64),
+            ("sensors_running", running),
+            ("rules_loaded", heartbeat.rules_loaded),
+            ("rules_refused", heartbeat.rules_refused),
+            ("observations", heartbeat.observations),
+            ("findings", heartbeat.findings),
+            ("withheld", heartbeat.withheld),
+            ("lost", heartbeat.lost),
+            ("backlog_bytes", heartbeat.backlog_bytes),
+            ("dropped", heartbeat.sinks.iter().map(|sink| sink.dropped).sum()),
+        ] {
+            record.add_number(key, number);
+        }
+        record.message = format!("alive, {running} of {} sensors run", heartbeat.sensors.len());
+        record
+    }
+
+    fn add(&mut self, key: &'static str, value: &str) {
+        self.params.push((key, escaped(value).into_owned()));
+    }
+
+    fn add_some(&mut self, key: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.add(key, value);
+        }
+    }
+
+    fn add_number(&mut self, key: &'static str, value: u64) {
+        self.params.push((key, value.to_string()));
+    }
+
+    fn add_flag(&mut self, key: &'static str, value: Option<bool>) {
+        if let Some(value) = value {
+            self.params.push((key, value.to_string()));
+        }
+    }
+
+    fn add_rule(&mut self, rule: &RuleRef) {
+        self.add("rule", &rule.id);
+        self.add("title", &rule.title);
+        self.add("level", rule.level.as_str());
+        if !rule.tags.is_empty() {
+            self.add("tags", &rule.tags.join(","));
+        }
+        self.add_some("author", rule.author.as_deref());
+        self.add_some("license", rule.license.as_deref());
+    }
+
+    fn add_process(&mut self, process: &ProcessView) {
+        self.add_number("pid", u64::from(process.pid));
+        if let Some(ppid) = process.ppid {
+            self.add_number("ppid", u64::from(ppid));
+        }
+        self.add_some("user", process.user.as_deref());
+        if let Some(uid) = process.uid {
+            self.add_number("uid", u64::from(uid));
+        }
+        self.add_some("image", process.image.as_deref());
+        self.add_flag("image_deleted", process.image_deleted);
+        self.add_some("name", process.name.as_deref());
+        self.add_some("command_line", process.command_line.as_deref());
+        self.add_flag("command_line_truncated", process.command_line_truncated);
+        self.add_some("cwd", process.cwd.as_deref());
+        self.add_some("tty", process.tty.as_deref());
+        self.add_some("unit", process.unit.as_deref());
+        if let Some(identity) = &process.identity {
+            self.add_some("signing_id", identity.signing_id.as_ref().map(|text| text.as_str()));
+            self.add_some("team_id", identity.team_id.as_ref().map(|text| text.as_str()));
+        }
+        if let Some(parent) = process.ancestors.first() {
+            self.add_some("parent_image", parent.image.as_deref());
+        }
+    }
+
+    fn add_session(&mut self, session: &SessionView) {
+        let handle = &session.handle;
+        self.add("session", &session.id);
+        self.add("stage", session.stage.as_str());
+        self.add_flag("promiscuous", Some(session.promiscuous));
+        self.add("opened_at", &session.opened_at.to_string());
+        self.add_flag("pre_existing", session.pre_existing.then_some(true));
+        if let Some(packets) = session.packets {
+            self.add_number("packets", packets);
+        }
+        self.add("handle", handle.kind.as_str());
+        self.add_some("device", handle.device.as_ref().map(|text| text.as_str()));
+        self.add_some("interface", handle.interface.as_ref().map(|text| text.as_str()));
+        self.add_some("protocol", handle.protocol.as_ref().map(|text| text.as_str()));
+        self.add_flag("filter", handle.filter);
+    }
+
+    fn add_scope(&mut self, scope: Option<&Scope>) {
+        let Some(scope) = scope else { return };
+        self.add("scope", scope.kind());
+        match scope {
+            Scope::Host => {}
+            Scope::Jail { jid, name, .. } => {
+                self.add_number("jid", u64::from(*jid));
+                self.add("jail", name.as_str());
+            }
+            Scope::Container { id, runtime, image, pod, .. } => {
+                self.add("container", id.as_str());
+                self.add_some("runtime", runtime.as_ref().map(|text| text.as_str()));
+                self.add_some("container_image", image.as_ref().map(|text| text.as_str()));
+                self.add_some("pod", pod.as_ref().map(|text| text.as_str()));
+            }
+            Scope::Namespace { netns, .. } => self.add_number("netns", *netns),
+        }
+    }
+}
+
+/// TIMESTAMP takes at most six digits below the second (section 6.2.3).
+fn timestamp(at: Timestamp) -> String {
+    Timestamp::from_nanos(at.nanos().div_euclid(1_000) * 1_000).to_string()
+}
+
+/// HOSTNAME is printable US-ASCII without blanks (section 6): anything else becomes `?`.
+fn push_printable(out: &mut String, text: &str, limit: usize) {
+    if text.is_empty() {
+        out.push('-');
+        return;
+    }
+    out.extend(text.chars().take(limit).map(|c| if c.is_ascii_graphic() { c } else { '?' }));
+}
+
+/// Appends the element with values of at most `columns` columns. Where `room` is given, values that
+/// would make the text longer than that many bytes are left out: escapes and combining marks may take
+/// many bytes for few columns.
+fn push_element(out: &mut String, record: &Record, columns: usize, cut: bool, room: Option<usize>) {
+    out.push_str("[bpfwatch@32473");
+    if cut || record.params.iter().any(|(_, value)| visible::width(value) > columns) {
+        out.push_str(" cut=\"true\"");
+    }
+    for (key, value) in &record.params {
+        let start = out.len();
+        out.push(' ');
+        out.push_str(key);
+        out.push_str("=\"");
+        for c in cut_middle(value, columns).chars() {
+            if matches!(c, '"' | '\\' | ']') {
+                out.push('\\');
+            }
+            out.push(c);
+        }
+        out.push('"');
+        if room.is_some_and(|room| out.len() >= room) {
+            out.truncate(start);
+        }
+    }
+    out.push(']');
+}
+
+/// Bytes kept free for the sentence: a blank, a byte order mark, some text, `…` and the newline.
+const MESSAGE_LEAST: usize = 64;
+
+/// Appends the sentence, with a byte order mark before it where it is not ASCII (section 6.4), cut so
+/// that the record and its newline stay within `limit` bytes.
+fn push_message(out: &mut String, message: &str, limit: usize) {
+    const BOM: char = '\u{feff}';
+    let blank_and_newline = 2;
+    let ascii_room = limit.saturating_sub(out.len() + blank_and_newline);
+    out.push(' ');
+    if message.is_ascii() && message.len() <= ascii_room {
+        out.push_str(message);
+        return;
+    }
+    out.push(BOM);
+    let room = ascii_room.saturating_sub(BOM.len_utf8());
+    if message.len() <= room {
+        out.push_str(message);
+        return;
+    }
+    let mut end = room.saturating_sub(visible::ELLIPSIS.len_utf8());
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    out.push_str(&message[..end]);
+    out.push(visible::ELLIPSIS);
+}
