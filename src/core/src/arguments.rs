@@ -162,7 +162,20 @@ impl Arguments {
             }
             out.into_boxed_str()
         };
-        Self { head: rewrite(&self.head), tail: self.tail.as_deref().map(&mut rewrite), ..*self }
+        let mut new = Self {
+            head: rewrite(&self.head),
+            tail: self.tail.as_deref().map(&mut rewrite),
+            ..*self
+        };
+        // What was cut stays cut, and what was whole stays whole.
+        new.length = self.length.saturating_sub(self.kept()) + new.kept();
+        new
+    }
+
+    /// Bytes of the original that were kept.
+    fn kept(&self) -> u64 {
+        let tail = self.tail.as_ref().map_or(0, |tail| text::kept_len(tail, self.escaped));
+        text::kept_len(&self.head, self.escaped) + tail
     }
 
     /// Memory beside its own fields, in bytes.

@@ -12,7 +12,7 @@
 //! | [`rules`] | Sigma: loading, evaluation, expected filters, correlation |
 //! | [`events`] | what rules see |
 //! | [`pipeline`] | observations in, lines out |
-//! | [`finding`] | what bpfwatch says |
+//! | [`finding`], [`view`], [`redact`] | what bpfwatch says, without secrets |
 //! | [`sensor`], [`platform`], [`sink`], [`decoder`] | what the edges implement |
 
 pub mod alerts;
@@ -29,6 +29,7 @@ pub mod observation;
 pub mod pipeline;
 pub mod platform;
 pub mod process;
+pub mod redact;
 pub mod report;
 pub mod rules;
 pub mod scope;
