@@ -3,7 +3,9 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::netlink_proc::Instruction;
 
 /// socket(2), closed on exec. For families and types that nix has no name for.
 ///
@@ -105,6 +107,47 @@ pub fn attribute(path: &CStr, name: &CStr, buffer: &mut [u8]) -> io::Result<usiz
         )
     };
     usize::try_from(size).map_err(|_| io::Error::last_os_error())
+}
+
+/// Attaches a classic BPF program to a socket (SO_ATTACH_FILTER).
+///
+/// # Errors
+/// What the system says, or InvalidInput for a program too long.
+pub fn attach_filter(socket: impl AsFd, program: &[Instruction]) -> io::Result<()> {
+    let mut instructions: Vec<libc::sock_filter> =
+        program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let len = u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: instructions.as_mut_ptr() };
+    // SAFETY: `program` is a sock_fprog whose `filter` points to `len` instructions; both live until
+    // the call returns, and the kernel copies them.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    check(done)
+}
+
+/// Sets a socket option whose value is an int.
+///
+/// # Errors
+/// What the system says.
+pub fn set_option(socket: impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the pointer is to an int that lives until the call returns, and the length is an int's.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    check(done)
 }
 
 fn check(done: c_int) -> io::Result<()> {

@@ -12,8 +12,18 @@
 
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod capability;
+pub mod decode;
+pub mod netlink;
+pub mod netlink_diag;
+pub mod netlink_proc;
+pub mod netlink_route;
+pub mod proc_text;
+pub mod promisc;
+pub mod raw;
 pub mod scope;
 
+#[cfg(target_os = "linux")]
+mod clock;
 #[cfg(target_os = "linux")]
 mod coverage;
 #[cfg(target_os = "linux")]
@@ -21,15 +31,33 @@ mod emulate;
 #[cfg(target_os = "linux")]
 mod ffi;
 #[cfg(target_os = "linux")]
+mod netlink_socket;
+#[cfg(target_os = "linux")]
+mod netns;
+#[cfg(target_os = "linux")]
 mod platform;
 #[cfg(target_os = "linux")]
 mod posture;
 #[cfg(target_os = "linux")]
 mod proc;
 #[cfg(target_os = "linux")]
+mod proc_facts;
+#[cfg(target_os = "linux")]
 mod sensor;
 #[cfg(target_os = "linux")]
+mod sensor_holders;
+#[cfg(target_os = "linux")]
+mod sensor_scan;
+#[cfg(target_os = "linux")]
+mod sensor_state;
+#[cfg(target_os = "linux")]
+mod sensor_table;
+#[cfg(target_os = "linux")]
+mod sensor_worker;
+#[cfg(target_os = "linux")]
 mod snapshot;
+#[cfg(target_os = "linux")]
+mod users;
 
 #[cfg(target_os = "linux")]
 pub use platform::LinuxPlatform;

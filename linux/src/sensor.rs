@@ -1,16 +1,42 @@
-//! The live sensor.
+//! The live sensor: executions from the proc connector, wake-ups from rtnetlink, and a worker that
+//! looks for handles.
+//!
+//! Two threads, because the connector must be drained while a namespace is looked into, and because
+//! entering a namespace moves a whole thread.
 
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use bpfwatch_core::observation::Kind;
 use bpfwatch_core::platform::SensorSettings;
+use bpfwatch_core::process::Process;
 use bpfwatch_core::sensor::{Outlet, Sensor, SensorError};
+use bpfwatch_core::text::Text;
+use bpfwatch_core::time::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::netlink::Messages;
+use crate::netlink_socket::{BUFFER, NetlinkSocket};
+use crate::proc_facts::{Home, Reader};
+use crate::raw::ProcWhat;
+use crate::sensor_state::State;
+use crate::sensor_worker::{Desk, Note, Worker};
+use crate::{clock, netlink_proc, proc, proc_text};
+
+/// How long the connector may take to answer the subscription.
+const ANSWER: Duration = Duration::from_secs(1);
+/// Loss makes all processes be read again; so often at most.
+const RESYNC: Duration = Duration::from_secs(5);
+/// Datagrams taken before other descriptors have their turn.
+const BURST: usize = 256;
 
 /// Watches sockets, interfaces and processes.
 pub struct LinuxSensor {
     stop: Arc<EventFd>,
+    interval: Duration,
 }
 
 impl LinuxSensor {
@@ -18,14 +44,15 @@ impl LinuxSensor {
     ///
     /// # Errors
     /// When the system has no descriptor left.
-    pub fn new(_settings: &SensorSettings) -> Result<Self, SensorError> {
+    pub fn new(settings: &SensorSettings) -> Result<Self, SensorError> {
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|error| fail("eventfd", error))?;
-        Ok(Self { stop: Arc::new(stop) })
+        let interval = Duration::from_millis(settings.scan_interval_ms.max(10));
+        Ok(Self { stop: Arc::new(stop), interval })
     }
 }
 
-fn fail(what: &str, error: nix::Error) -> SensorError {
+fn fail(what: &str, error: impl std::fmt::Display) -> SensorError {
     SensorError { sensor: "linux", what: format!("{what}: {error}"), mend: None }
 }
 
@@ -42,14 +69,249 @@ impl Sensor for LinuxSensor {
         })
     }
 
-    fn run(self: Box<Self>, _outlet: &Outlet) -> Result<(), SensorError> {
-        let mut wait = [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
+    fn run(self: Box<Self>, outlet: &Outlet) -> Result<(), SensorError> {
+        let home = Home::find();
+        let desk = Desk::default();
+        let mut events = Events::new(home.clone(), outlet, &desk);
+        events.connect();
+        events.announce_all();
+        std::thread::scope(|scope| {
+            let worker = std::thread::Builder::new()
+                .name("linux.sockets".to_owned())
+                .spawn_scoped(scope, || {
+                    // On its own thread from the start: it is the one that visits namespaces.
+                    let ended =
+                        State::new(home).map_err(|error| fail("/proc", error)).and_then(|state| {
+                            Worker::new(state, self.interval)
+                                .run(&desk, outlet)
+                                .map_err(|error| fail("sockets", error))
+                        });
+                    if ended.is_err() {
+                        // The event loop ends too: half a sensor is none.
+                        let _ = self.stop.write(1);
+                    }
+                    ended
+                })
+                .map_err(|error| fail("thread", error))?;
+            let watched = events.watch(&self.stop);
+            desk.stop();
+            let looked = worker.join().unwrap_or_else(|_| Err(fail("sockets", "panicked")));
+            watched.and(looked)
+        })
+    }
+}
+
+/// The event loop.
+struct Events<'a> {
+    reader: Reader,
+    outlet: &'a Outlet,
+    desk: &'a Desk,
+    sensor: Arc<str>,
+    /// Start of each process that is known.
+    starts: HashMap<u32, Option<u64>>,
+    connector: Option<NetlinkSocket>,
+    links: Option<NetlinkSocket>,
+    answer_due: Option<Instant>,
+    resynced: Instant,
+    resync_due: bool,
+}
+
+impl<'a> Events<'a> {
+    fn new(home: Home, outlet: &'a Outlet, desk: &'a Desk) -> Self {
+        Self {
+            reader: Reader::new(home),
+            outlet,
+            desk,
+            sensor: Arc::from("linux.processes"),
+            starts: HashMap::new(),
+            connector: None,
+            links: None,
+            answer_due: None,
+            resynced: Instant::now(),
+            resync_due: false,
+        }
+    }
+
+    /// Subscribes to what the kernel tells by itself. What it refuses is said; looking still works.
+    fn connect(&mut self) {
+        match NetlinkSocket::for_processes() {
+            Ok(socket) => {
+                self.connector = Some(socket);
+                self.answer_due = Some(Instant::now() + ANSWER);
+            }
+            Err(error) => self.lost(0, &format!("no proc connector: {error}")),
+        }
+        match NetlinkSocket::for_links() {
+            Ok(socket) => self.links = Some(socket),
+            Err(error) => self.lost(0, &format!("no link events: {error}")),
+        }
+    }
+
+    fn lost(&self, count: u64, why: &str) {
+        self.outlet.lost(clock::now(), &self.sensor, count, why);
+    }
+
+    fn offer(&self, at: Timestamp, process: Process, kind: Kind) {
+        self.outlet.offer(at, &self.sensor, Some(Arc::new(process)), kind);
+    }
+
+    /// Reads all processes: at the start, and after a loss.
+    fn announce_all(&mut self) {
+        self.reader.names =
+            crate::netns::named().into_iter().map(|(i, _, name)| (i, name)).collect();
+        let mut before = std::mem::take(&mut self.starts);
+        for pid in proc::pids() {
+            let facts = self.reader.read(pid);
+            if facts.process.start.is_none() {
+                continue;
+            }
+            self.starts.insert(pid, facts.process.start);
+            if let Some(netns) = facts.netns
+                && !before.is_empty()
+            {
+                self.desk.leave(Note::Exec(pid, netns));
+            }
+            if before.get(&pid).is_some_and(|start| *start == facts.process.start) {
+                before.remove(&pid);
+            }
+            self.offer(clock::now(), facts.process, Kind::Running);
+        }
+        for (pid, start) in before {
+            self.desk.leave(Note::Exit(pid));
+            self.offer(clock::now(), Process { start, ..Process::from_pid(pid) }, Kind::Exited);
+        }
+        self.resynced = Instant::now();
+        self.resync_due = false;
+    }
+
+    fn watch(&mut self, stop: &EventFd) -> Result<(), SensorError> {
+        let mut buffer = vec![0; BUFFER];
         loop {
-            match poll(&mut wait, PollTimeout::NONE) {
-                Ok(_) => return Ok(()),
-                Err(nix::Error::EINTR) => {}
-                Err(error) => return Err(fail("poll", error)),
+            let (stopped, process, link) = self.wait(stop)?;
+            if stopped {
+                return Ok(());
+            }
+            if process {
+                self.take_processes(&mut buffer)?;
+            }
+            if link {
+                self.take_links(&mut buffer);
+            }
+            if self.answer_due.is_some_and(|due| Instant::now() >= due) {
+                self.answer_due = None;
+                self.lost(0, "proc connector does not answer: other pid or user namespace");
+            }
+            if self.resync_due && self.resynced.elapsed() >= RESYNC {
+                self.announce_all();
+                self.desk.leave(Note::Resync);
             }
         }
     }
+
+    /// Waits for the stop signal, processes, or interfaces.
+    fn wait(&self, stop: &EventFd) -> Result<(bool, bool, bool), SensorError> {
+        let mut wait = vec![PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+        let sources = [&self.connector, &self.links];
+        wait.extend(
+            sources
+                .iter()
+                .filter_map(|source| source.as_ref())
+                .map(|source| PollFd::new(source.as_fd(), PollFlags::POLLIN)),
+        );
+        let timeout = if self.answer_due.is_some() || self.resync_due {
+            PollTimeout::from(200u8)
+        } else {
+            PollTimeout::NONE
+        };
+        match poll(&mut wait, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(fail("poll", error)),
+        }
+        let mut ready = wait.iter().map(|fd| fd.any().unwrap_or(true));
+        let stopped = ready.next().unwrap_or(true);
+        let process = self.connector.is_some() && ready.next().unwrap_or(false);
+        let link = self.links.is_some() && ready.next().unwrap_or(false);
+        Ok((stopped, process, link))
+    }
+
+    fn take_processes(&mut self, buffer: &mut [u8]) -> Result<(), SensorError> {
+        for _ in 0..BURST {
+            let Some(connector) = &self.connector else { return Ok(()) };
+            match connector.receive(buffer) {
+                Ok(Some(datagram)) => {
+                    for event in Messages::new(datagram).filter_map(|m| netlink_proc::event(&m)) {
+                        self.happened(event.what, event.monotonic_ns);
+                    }
+                }
+                Ok(None) => break,
+                Err(nix::Error::ENOBUFS) => {
+                    self.lost(0, "proc connector ENOBUFS");
+                    self.resync_due = true;
+                }
+                Err(error) => return Err(fail("proc connector", error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, what: ProcWhat, monotonic_ns: u64) {
+        match what {
+            ProcWhat::Answer(0) => self.answer_due = None,
+            ProcWhat::Answer(error) => {
+                self.answer_due = None;
+                let error = nix::Error::from_raw(error.cast_signed());
+                self.lost(0, &format!("proc connector refuses: {error}"));
+            }
+            ProcWhat::Exec { pid } => {
+                let facts = self.reader.read(pid);
+                self.starts.insert(pid, facts.process.start);
+                if let Some(netns) = facts.netns {
+                    self.desk.leave(Note::Exec(pid, netns));
+                }
+                self.offer(clock::at_monotonic(monotonic_ns), facts.process, Kind::Executed);
+            }
+            ProcWhat::Fork { parent, child } => {
+                self.desk.leave(Note::Fork(parent, child));
+                let process = forked(parent, child);
+                self.starts.insert(child, process.start);
+                self.offer(clock::at_monotonic(monotonic_ns), process, Kind::Forked);
+            }
+            ProcWhat::Exit { pid } => {
+                self.desk.leave(Note::Exit(pid));
+                let start = self.starts.remove(&pid).flatten();
+                let process = Process { start, ..Process::from_pid(pid) };
+                self.offer(clock::at_monotonic(monotonic_ns), process, Kind::Exited);
+            }
+            ProcWhat::Other => {}
+        }
+    }
+
+    fn take_links(&mut self, buffer: &mut [u8]) {
+        let mut any = false;
+        for _ in 0..BURST {
+            match self.links.as_ref().map(|links| links.receive(buffer)) {
+                Some(Ok(Some(_)) | Err(nix::Error::ENOBUFS)) => any = true,
+                Some(Ok(None)) | None => break,
+                Some(Err(_)) => {
+                    // Only a wake-up is lost: the steady scan sees interfaces by itself.
+                    self.links = None;
+                }
+            }
+        }
+        if any {
+            self.desk.leave(Note::Link);
+        }
+    }
+}
+
+/// A copied process: the rest is its parent's.
+fn forked(parent: u32, child: u32) -> Process {
+    let stat = proc::read(&format!("/proc/{child}/stat")).and_then(|line| proc_text::stat(&line));
+    let mut process = Process { ppid: Some(parent), ..Process::from_pid(child) };
+    if let Some(stat) = stat {
+        process.start = Some(stat.start);
+        process.sid = (stat.sid != 0).then_some(stat.sid);
+        process.name = Some(Text::from_bytes(&stat.name));
+    }
+    process
 }

@@ -1,12 +1,73 @@
-//! `scan`: who holds what now.
+//! `scan`: who holds what now. It is the first look of a sensor that then ends.
 
-use bpfwatch_core::observation::Observation;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bpfwatch_core::observation::{Kind, Observation};
+use bpfwatch_core::process::Process;
 use bpfwatch_core::sensor::SensorError;
 
-/// Running processes that hold a handle, then their handles.
+use crate::clock;
+use crate::proc_facts::Home;
+use crate::sensor_state::{Look, State};
+
+/// Longest line of ancestors that is followed.
+const ANCESTORS: usize = 64;
+
+/// `Running` for the holders and their ancestors, oldest first, then interfaces and handles.
 ///
 /// # Errors
 /// When nothing at all can be seen.
 pub fn take() -> Result<Vec<Observation>, SensorError> {
-    Ok(Vec::new())
+    // A thread of its own: the look enters namespaces, and the caller's thread should not.
+    let look = std::thread::Builder::new()
+        .name("linux.snapshot".to_owned())
+        .spawn(look)
+        .map_err(|error| fail(&error))?;
+    look.join().unwrap_or_else(|_| Err(fail(&"the thread ended")))
+}
+
+fn fail(error: &dyn std::fmt::Display) -> SensorError {
+    SensorError {
+        sensor: "linux",
+        what: format!("cannot look: {error}"),
+        mend: Some("is /proc mounted?".to_owned()),
+    }
+}
+
+fn look() -> Result<Vec<Observation>, SensorError> {
+    let mut state = State::new(Home::find()).map_err(|error| fail(&error))?;
+    let mut said = Vec::new();
+    state.look(Look::First, &mut said).map_err(|error| fail(&error))?;
+    let running = with_ancestors(&mut state);
+    let at = clock::now();
+    let processes: Arc<str> = Arc::from("linux.processes");
+    let sockets: Arc<str> = Arc::from("linux.sockets");
+    let links: Arc<str> = Arc::from("linux.links");
+    let running = running.into_iter().map(|process| (Some(process), Kind::Running));
+    let all = running.chain(said).enumerate().map(|(seq, (actor, kind))| {
+        let sensor = match kind {
+            Kind::Running => &processes,
+            Kind::InterfacePromiscuous { .. } => &links,
+            _ => &sockets,
+        };
+        Observation { at, seq: seq as u64, sensor: Arc::clone(sensor), actor, kind }
+    });
+    Ok(all.collect())
+}
+
+fn with_ancestors(state: &mut State) -> Vec<Arc<Process>> {
+    let mut known: BTreeMap<u32, Arc<Process>> = state.holders();
+    for holder in known.values().cloned().collect::<Vec<_>>() {
+        let mut next = holder.ppid;
+        for _ in 0..ANCESTORS {
+            let Some(pid) = next.filter(|pid| *pid != 0 && !known.contains_key(pid)) else { break };
+            let process = Arc::new(state.reader.read(pid).process);
+            next = process.ppid;
+            known.insert(pid, process);
+        }
+    }
+    let mut all: Vec<_> = known.into_values().collect();
+    all.sort_by_key(|process| (process.start, process.pid));
+    all
 }

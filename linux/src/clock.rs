@@ -1,0 +1,19 @@
+//! The wall clock, and the wall time of a moment that the kernel gives in monotonic time.
+
+use std::time::{Duration, SystemTime};
+
+use bpfwatch_core::time::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+
+/// Now.
+pub fn now() -> Timestamp {
+    // A clock before 1970 is no reason to stop.
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// Wall time of a moment of the monotonic clock; now for one that lies ahead.
+pub fn at_monotonic(nanos: u64) -> Timestamp {
+    let Ok(clock) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return now() };
+    now() - Duration::from(clock).saturating_sub(Duration::from_nanos(nanos))
+}

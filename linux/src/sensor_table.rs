@@ -1,0 +1,282 @@
+//! The handles that are open, and what is said when they change. No system calls: rows come in, what
+//! is to be said comes out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bpfwatch_core::handle::{Handle, HandleKey, HandleKind, RawGrade};
+use bpfwatch_core::observation::Kind;
+use bpfwatch_core::process::{Process, ProcessKey};
+
+/// Somebody who has a descriptor of a handle.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// Who.
+    pub process: Arc<Process>,
+    /// Number of the descriptor.
+    pub fd: u32,
+}
+
+/// A handle as one look shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The handle.
+    pub handle: Handle,
+    /// It asks for promiscuous mode, where the source tells.
+    pub promiscuous: Option<bool>,
+}
+
+impl Seen {
+    /// Whether it can receive packets: a packet socket with a protocol, a raw IP socket of any protocol
+    /// but IPPROTO_RAW.
+    pub fn receives(&self) -> bool {
+        match self.handle.kind {
+            HandleKind::RawSocket => self.handle.grade != Some(RawGrade::SendOnly),
+            _ => self.handle.protocol.is_some(),
+        }
+    }
+}
+
+/// An open handle.
+#[derive(Debug)]
+pub struct Entry {
+    seen: Seen,
+    /// Inode of its namespace.
+    pub netns: u64,
+    /// Who has it, oldest process first.
+    pub holders: Vec<Holder>,
+    /// When it was first seen.
+    pub since: Instant,
+}
+
+/// Actor and kind of an observation.
+pub type Said = (Option<Arc<Process>>, Kind);
+
+/// Which part of a namespace's sockets a look covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Packet sockets.
+    Packet,
+    /// Raw IP sockets.
+    RawIp,
+}
+
+impl Class {
+    fn has(self, kind: HandleKind) -> bool {
+        (self == Class::RawIp) == (kind == HandleKind::RawSocket)
+    }
+}
+
+/// All open handles.
+#[derive(Debug, Default)]
+pub struct Table {
+    entries: BTreeMap<HandleKey, Entry>,
+}
+
+impl Table {
+    /// The handles.
+    pub fn entries(&self) -> impl Iterator<Item = (&HandleKey, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// One handle.
+    pub fn entry(&mut self, key: HandleKey) -> Option<&mut Entry> {
+        self.entries.get_mut(&key)
+    }
+
+    /// Compares with all rows of one class in a namespace: says what changed, closes what is missing,
+    /// and returns what is new.
+    pub fn update(
+        &mut self,
+        netns: u64,
+        class: Class,
+        rows: Vec<Seen>,
+        said: &mut Vec<Said>,
+    ) -> Vec<Seen> {
+        let there: std::collections::HashSet<HandleKey> =
+            rows.iter().map(|row| row.handle.key()).collect();
+        let gone: Vec<HandleKey> = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| {
+                entry.netns == netns && class.has(key.kind) && !there.contains(key)
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        for key in gone {
+            self.close(key, said);
+        }
+        let mut new = Vec::new();
+        for row in rows {
+            match self.entries.get_mut(&row.handle.key()) {
+                Some(entry) => entry.change(row, said),
+                None => new.push(row),
+            }
+        }
+        new
+    }
+
+    /// Takes in a new handle. `holders` may be empty: then nobody could be found.
+    pub fn open(
+        &mut self,
+        netns: u64,
+        seen: Seen,
+        mut holders: Vec<Holder>,
+        pre_existing: bool,
+        said: &mut Vec<Said>,
+    ) {
+        holders.sort_by_key(|holder| (holder.process.start, holder.process.pid));
+        let mut entry = Entry { seen: seen.clone(), netns, holders, since: Instant::now() };
+        let opened = || Kind::HandleOpened { handle: seen.handle.clone(), pre_existing };
+        if entry.holders.is_empty() {
+            said.push((None, opened()));
+        }
+        for holder in &entry.holders {
+            said.push((Some(Arc::clone(&holder.process)), opened()));
+        }
+        if seen.receives() {
+            said.push((entry.owner(), Kind::HandleAttached { handle: seen.handle.clone() }));
+        }
+        if seen.promiscuous == Some(true) {
+            let kind = Kind::Promiscuous { handle: seen.handle.clone(), on: true };
+            said.push((entry.owner(), kind));
+        }
+        entry.seen = seen.clone();
+        self.entries.insert(seen.handle.key(), entry);
+    }
+
+    /// One more holder of a known handle; nothing for one that is known already.
+    pub fn add_holder(&mut self, key: HandleKey, holder: Holder, said: &mut Vec<Said>) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        match entry.holders.iter_mut().find(|known| known.process.key() == holder.process.key()) {
+            Some(known) => known.fd = holder.fd,
+            None => {
+                let handle = entry.seen.handle.clone();
+                let kind = Kind::HandleOpened { handle, pre_existing: false };
+                said.push((Some(Arc::clone(&holder.process)), kind));
+                entry.holders.push(holder);
+            }
+        }
+    }
+
+    /// A holder let go of a handle that lives on.
+    pub fn release(&mut self, key: HandleKey, holder: ProcessKey, said: &mut Vec<Said>) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if let Some(at) = entry.holders.iter().position(|known| known.process.key() == holder) {
+            let gone = entry.holders.remove(at);
+            let handle = entry.seen.handle.clone();
+            said.push((Some(gone.process), Kind::HandleReleased { handle }));
+        }
+    }
+
+    /// A handle is gone.
+    pub fn close(&mut self, key: HandleKey, said: &mut Vec<Said>) {
+        if let Some(entry) = self.entries.remove(&key) {
+            let owner = entry.owner();
+            said.push((owner, Kind::HandleClosed { handle: entry.seen.handle }));
+        }
+    }
+}
+
+impl Entry {
+    /// The first holder.
+    pub fn owner(&self) -> Option<Arc<Process>> {
+        self.holders.first().map(|holder| Arc::clone(&holder.process))
+    }
+
+    fn change(&mut self, row: Seen, said: &mut Vec<Said>) {
+        if row == self.seen {
+            return;
+        }
+        let mut handle = self.seen.handle.clone();
+        handle.update(&row.handle);
+        if !row.receives() {
+            handle.protocol = row.handle.protocol.clone();
+        }
+        let promiscuous = row.promiscuous.or(self.seen.promiscuous);
+        let before = std::mem::replace(&mut self.seen, Seen { handle, promiscuous });
+        let handle = || self.seen.handle.clone();
+        if self.seen.receives() && (!before.receives() || before.handle != self.seen.handle) {
+            said.push((self.owner(), Kind::HandleAttached { handle: handle() }));
+        }
+        let on = promiscuous.unwrap_or(false);
+        if on != before.promiscuous.unwrap_or(false) {
+            said.push((self.owner(), Kind::Promiscuous { handle: handle(), on }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bpfwatch_core::text::Text;
+
+    fn seen(id: u64, protocol: Option<&str>) -> Seen {
+        let protocol = protocol.map(Text::from);
+        let handle = Handle { protocol, ..Handle::new(HandleKind::PacketSocket, id) };
+        Seen { handle, promiscuous: Some(false) }
+    }
+
+    fn holder(pid: u32, start: u64) -> Holder {
+        let process = Process { start: Some(start), ..Process::from_pid(pid) };
+        Holder { process: Arc::new(process), fd: 3 }
+    }
+
+    fn names(said: &mut Vec<Said>) -> Vec<(Option<u32>, &'static str)> {
+        said.drain(..).map(|(actor, kind)| (actor.map(|a| a.pid), kind.name())).collect()
+    }
+
+    #[test]
+    fn a_handle_from_open_to_close() {
+        let (mut table, mut said) = (Table::default(), Vec::new());
+        let new = table.update(1, Class::Packet, vec![seen(7, None)], &mut said);
+        assert_eq!(new.len(), 1);
+        table.open(1, new[0].clone(), vec![holder(20, 9), holder(30, 5)], false, &mut said);
+        assert_eq!(names(&mut said), [(Some(30), "handle_opened"), (Some(20), "handle_opened")]);
+        let all = Seen { promiscuous: Some(true), ..seen(7, Some("ETH_P_ALL")) };
+        for want in [vec![(Some(30), "handle_attached"), (Some(30), "promiscuous")], vec![]] {
+            assert!(table.update(1, Class::Packet, vec![all.clone()], &mut said).is_empty());
+            assert_eq!(names(&mut said), want);
+        }
+        table.update(1, Class::Packet, vec![seen(7, Some("ETH_P_ALL"))], &mut said);
+        assert!(matches!(said[..], [(_, Kind::Promiscuous { on: false, .. })]));
+        said.clear();
+        let key = seen(7, None).handle.key();
+        table.add_holder(key, holder(20, 9), &mut said);
+        assert_eq!(names(&mut said), []);
+        table.add_holder(key, holder(20, 11), &mut said);
+        assert_eq!(names(&mut said), [(Some(20), "handle_opened")]);
+        table.release(key, holder(30, 5).process.key(), &mut said);
+        assert_eq!(names(&mut said), [(Some(30), "handle_released")]);
+        table.update(2, Class::Packet, vec![], &mut said);
+        table.update(1, Class::RawIp, vec![], &mut said);
+        assert_eq!(names(&mut said), []);
+        table.update(1, Class::Packet, vec![], &mut said);
+        assert_eq!(names(&mut said), [(Some(20), "handle_closed")]);
+        assert_eq!(table.entries().count(), 0);
+    }
+
+    #[test]
+    fn a_filter_that_comes_later_is_said_and_lost_knowledge_is_not() {
+        let (mut table, mut said) = (Table::default(), Vec::new());
+        let first = seen(7, Some("ETH_P_ALL"));
+        table.open(1, first.clone(), vec![], true, &mut said);
+        assert_eq!(names(&mut said), [(None, "handle_opened"), (None, "handle_attached")]);
+        let mut filtered = first.clone();
+        filtered.handle.filter = Some(true);
+        table.update(1, Class::Packet, vec![filtered], &mut said);
+        assert_eq!(names(&mut said), [(None, "handle_attached")]);
+        table.update(1, Class::Packet, vec![Seen { promiscuous: None, ..first }], &mut said);
+        assert_eq!(names(&mut said), []);
+    }
+
+    #[test]
+    fn what_only_sends_is_not_attached() {
+        let mut handle = Handle::new(HandleKind::RawSocket, 3);
+        for (protocol, receives) in [(255, false), (1, true), (6, true)] {
+            handle.grade = Some(RawGrade::of_protocol(protocol));
+            assert_eq!(Seen { handle: handle.clone(), promiscuous: None }.receives(), receives);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The thread that looks for handles: each second everywhere, and soon after something happened there
+//! where it happened.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bpfwatch_core::observation::Kind;
+use bpfwatch_core::process::Process;
+use bpfwatch_core::sensor::Outlet;
+
+use crate::clock;
+use crate::netns::Stranded;
+use crate::sensor_state::{Look, State};
+use crate::sensor_table::Said;
+
+/// After an execution, looks at these times in milliseconds: a tool opens its handle within them.
+const AFTER_EXEC: [u64; 7] = [5, 20, 40, 80, 160, 320, 500];
+/// A namespace is not looked into more often than this, in milliseconds.
+const PACE: u64 = 20;
+/// Notes that may wait; more means that processes are to be listed anew.
+const NOTES: usize = 100_000;
+
+/// What the event loop tells the worker.
+#[derive(Debug, Clone, Copy)]
+pub enum Note {
+    /// A process executed something, in that network namespace.
+    Exec(u32, u64),
+    /// A process was copied: parent and child.
+    Fork(u32, u32),
+    /// A process ended.
+    Exit(u32),
+    /// An interface changed.
+    Link,
+    /// Events were lost.
+    Resync,
+}
+
+#[derive(Default)]
+struct Inbox {
+    notes: Vec<Note>,
+    overflowed: bool,
+    /// Processes whose forks and ends matter at once.
+    holders: HashSet<u32>,
+    /// Until when the worker sleeps; a note that is due earlier wakes it.
+    asleep_until: Option<Instant>,
+    stop: bool,
+}
+
+/// Where notes go. Never blocks for longer than a lock.
+#[derive(Default)]
+pub struct Desk {
+    inbox: Mutex<Inbox>,
+    bell: Condvar,
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a note, and wakes the worker where it cannot wait until it wakes by itself.
+    pub fn leave(&self, note: Note) {
+        let mut inbox = self.lock();
+        let patience = match note {
+            Note::Fork(pid, _) | Note::Exit(pid) if !inbox.holders.contains(&pid) => None,
+            Note::Exec(..) => Some(Duration::from_millis(PACE)),
+            _ => Some(Duration::ZERO),
+        };
+        if inbox.notes.len() < NOTES {
+            inbox.notes.push(note);
+        } else {
+            inbox.overflowed = true;
+        }
+        if let (Some(patience), Some(until)) = (patience, inbox.asleep_until)
+            && Instant::now() + patience < until
+        {
+            inbox.asleep_until = None;
+            drop(inbox);
+            self.bell.notify_one();
+        }
+    }
+
+    /// Ends the worker.
+    pub fn stop(&self) {
+        self.lock().stop = true;
+        self.bell.notify_one();
+    }
+
+    /// Sleeps until `until` or until a note cannot wait; gives the notes, or `None` at the end.
+    fn wait(&self, until: Instant, notes: &mut Vec<Note>) -> Option<bool> {
+        let mut inbox = self.lock();
+        inbox.asleep_until = Some(until);
+        while !inbox.stop && inbox.asleep_until.is_some() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            inbox = self.bell.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        inbox.asleep_until = None;
+        notes.append(&mut inbox.notes);
+        let overflowed = std::mem::take(&mut inbox.overflowed);
+        (!inbox.stop).then_some(overflowed)
+    }
+}
+
+/// See the module.
+pub struct Worker {
+    state: State,
+    interval: Duration,
+    sensor: Arc<str>,
+    links: Arc<str>,
+    start: Instant,
+    /// Looks that are due: milliseconds since the start, and namespace.
+    due: BTreeSet<(u64, u64)>,
+    last: HashMap<u64, u64>,
+    holders: BTreeMap<u32, Arc<Process>>,
+}
+
+impl Worker {
+    /// Before the first look.
+    pub fn new(state: State, interval: Duration) -> Self {
+        Self {
+            state,
+            interval,
+            sensor: Arc::from("linux.sockets"),
+            links: Arc::from("linux.links"),
+            start: Instant::now(),
+            due: BTreeSet::new(),
+            last: HashMap::new(),
+            holders: BTreeMap::new(),
+        }
+    }
+
+    /// Looks until told to stop.
+    ///
+    /// # Errors
+    /// When the thread is stranded in a foreign namespace.
+    pub fn run(mut self, desk: &Desk, outlet: &Outlet) -> Result<(), Stranded> {
+        let mut said = Vec::new();
+        self.state.look(Look::First, &mut said)?;
+        self.offer(&mut said, desk, outlet);
+        let mut steady = Instant::now() + self.interval;
+        let mut notes = Vec::new();
+        loop {
+            let woken = self.due.first().map(|(at, _)| self.start + Duration::from_millis(*at));
+            let until = woken.map_or(steady, |woken| woken.min(steady));
+            let Some(overflowed) = desk.wait(until, &mut notes) else { return Ok(()) };
+            if overflowed {
+                self.state.forget_processes();
+            }
+            for note in notes.drain(..) {
+                self.note(note, &mut said);
+            }
+            if Instant::now() >= steady {
+                self.state.look(Look::Steady, &mut said)?;
+                steady = Instant::now() + self.interval;
+            } else {
+                let namespaces = self.take_due();
+                if !namespaces.is_empty() {
+                    self.state.look_into(Look::Woken, &namespaces, &mut said)?;
+                }
+            }
+            self.offer(&mut said, desk, outlet);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn note(&mut self, note: Note, said: &mut Vec<Said>) {
+        match note {
+            Note::Exec(pid, netns) => {
+                self.state.executed(pid, netns);
+                let now = self.now();
+                // On a grid, so that a thousand executions a second are one look each 20 ms.
+                self.due
+                    .extend(AFTER_EXEC.map(|after| ((now + after).next_multiple_of(PACE), netns)));
+            }
+            Note::Fork(parent, child) => self.state.forked(parent, child, said),
+            Note::Exit(pid) => {
+                for netns in self.state.exited(pid) {
+                    self.soon(netns);
+                }
+            }
+            Note::Link => {
+                for netns in self.state.namespaces() {
+                    self.soon(netns);
+                }
+            }
+            Note::Resync => self.state.forget_processes(),
+        }
+    }
+
+    /// A look at once, or as soon as the pace allows.
+    fn soon(&mut self, netns: u64) {
+        let earliest = self.last.get(&netns).map_or(0, |last| last + PACE);
+        self.due.insert((self.now().max(earliest), netns));
+    }
+
+    fn take_due(&mut self) -> Vec<u64> {
+        let now = self.now();
+        let later = self.due.split_off(&(now + 1, 0));
+        let namespaces: BTreeSet<u64> =
+            std::mem::replace(&mut self.due, later).into_iter().map(|(_, netns)| netns).collect();
+        if self.last.len() > 4096 {
+            self.last.clear();
+        }
+        self.last.extend(namespaces.iter().map(|netns| (*netns, now)));
+        namespaces.into_iter().collect()
+    }
+
+    fn offer(&mut self, said: &mut Vec<Said>, desk: &Desk, outlet: &Outlet) {
+        if said.is_empty() {
+            return;
+        }
+        let at = clock::now();
+        for (actor, kind) in said.drain(..) {
+            let sensor = match kind {
+                Kind::InterfacePromiscuous { .. } => &self.links,
+                _ => &self.sensor,
+            };
+            outlet.offer(at, sensor, actor, kind);
+        }
+        self.holders = self.state.holders();
+        desk.lock().holders = self.holders.keys().copied().collect();
+    }
+}
