@@ -12,6 +12,16 @@ pub trait Format: Send {
     fn shape(&self) -> Shape;
 }
 
+impl Format for Box<dyn Format> {
+    fn render(&self, line: &Line, out: &mut Vec<u8>) {
+        (**self).render(line, out);
+    }
+
+    fn shape(&self) -> Shape {
+        (**self).shape()
+    }
+}
+
 /// What the records of a format look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {

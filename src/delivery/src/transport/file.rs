@@ -17,8 +17,8 @@ use bpfwatch_core::sink::Sink;
 
 use crate::format::Format;
 
-/// Permission bits of a new file, less the umask: findings name what others run.
-const MODE: u32 = 0o640;
+/// Permission bits of a new file, less the umask, unless told: findings name what others run.
+pub const MODE: u32 = 0o640;
 
 /// When records are synced to the disk (`fdatasync`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,6 +34,7 @@ pub enum Durability {
 pub struct FileSink<F> {
     name: String,
     path: PathBuf,
+    mode: u32,
     format: F,
     durability: Durability,
     file: Output,
@@ -65,11 +66,11 @@ impl Output {
     /// Opens without following a symbolic link in the last component and without waiting for the
     /// reader of a FIFO; anything but a regular file with one name is refused, so that nobody who may
     /// write to the directory can lead a root process to another file.
-    fn open(path: &Path) -> io::Result<Self> {
+    fn open(path: &Path, mode: u32) -> io::Result<Self> {
         let file = OpenOptions::new()
             .append(true)
             .create(true)
-            .mode(MODE)
+            .mode(mode)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open(path)
             .map_err(|error| match error.raw_os_error() {
@@ -129,11 +130,24 @@ impl<F: Format> FileSink<F> {
     /// # Errors
     /// When the path cannot be opened, is a symbolic link, is no regular file, or has a second name.
     pub fn open(path: impl Into<PathBuf>, format: F, durability: Durability) -> io::Result<Self> {
+        Self::open_with_mode(path, MODE, format, durability)
+    }
+
+    /// As [`FileSink::open`], but makes the file with these permission bits, less the umask.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub fn open_with_mode(
+        path: impl Into<PathBuf>,
+        mode: u32,
+        format: F,
+        durability: Durability,
+    ) -> io::Result<Self> {
         let path = path.into();
-        let file = Output::open(&path)?;
+        let file = Output::open(&path, mode)?;
         let name = format!("file {}", path.display());
         let reopen = Arc::new(AtomicBool::new(false));
-        Ok(Self { name, path, format, durability, file, reopen, record: Vec::new() })
+        Ok(Self { name, path, mode, format, durability, file, reopen, record: Vec::new() })
     }
 
     /// What asks it to open its path anew.
@@ -149,7 +163,7 @@ impl<F: Format> FileSink<F> {
         if in_place && !asked {
             return Ok(());
         }
-        match Output::open(&self.path) {
+        match Output::open(&self.path, self.mode) {
             Ok(file) => {
                 self.file = file;
                 Ok(())

@@ -4,7 +4,7 @@ mod file;
 mod stream;
 mod syslog;
 
-pub use file::{Durability, FileSink, Reopener};
+pub use file::{Durability, FileSink, MODE as FILE_MODE, Reopener};
 pub use stream::StreamSink;
 pub use syslog::{SOCKET_PATHS, SyslogSocket};
 
