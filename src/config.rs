@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bpfwatch_core::finding::Level;
 use bpfwatch_core::platform::SensorSettings;
+use bpfwatch_delivery::transport::FILE_MODE;
 use serde::Deserialize;
 
 use crate::exit::{Code, Failure};
@@ -191,7 +192,7 @@ impl TryFrom<SinkKeys> for Sink {
                 if !path.is_absolute() {
                     return Err(format!("`path` must be absolute: {}", path.display()));
                 }
-                let mode = mode.unwrap_or(0o600);
+                let mode = mode.unwrap_or(FILE_MODE);
                 if mode > 0o777 {
                     return Err("`mode` must be permission bits, such as 0o640".to_owned());
                 }

@@ -103,10 +103,10 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// Lines of `level` and above, in the given shape.
-    pub fn new(shape: Shape, level: Level) -> Self {
+    /// Lines of `level` and above, in the given shape; `verbose` shows all of a finding to people.
+    pub fn new(shape: Shape, level: Level, verbose: bool) -> Self {
         let format: Box<dyn Format> = match shape {
-            Shape::Human => Box::new(Human::new(style())),
+            Shape::Human => Box::new(Human::new(Style { verbose, ..style() })),
             Shape::Json => Box::new(Json),
         };
         Self { format, level, out: BufWriter::new(io::stdout()), record: Vec::new(), error: None }

@@ -3,48 +3,37 @@
 
 use bpfwatch_core::platform::Platform;
 
-/// The operating system that this binary was built for.
+#[cfg(target_os = "freebsd")]
+use bpfwatch_bsd::FreebsdPlatform as Current;
 #[cfg(target_os = "linux")]
+use bpfwatch_linux::LinuxPlatform as Current;
+#[cfg(target_os = "macos")]
+use bpfwatch_macos::MacosPlatform as Current;
+
+/// The operating system that this binary was built for.
 pub fn current() -> Box<dyn Platform> {
-    Box::new(bpfwatch_linux::LinuxPlatform)
+    Box::new(Current)
 }
 
-/// The operating system that this binary was built for.
-#[cfg(not(target_os = "linux"))]
-pub fn current() -> Box<dyn Platform> {
-    Box::new(none::NonePlatform)
-}
+/// Where the configuration is. FreeBSD keeps what is not of the base system under /usr/local (hier(7)).
+pub const CONFIG: &str = if cfg!(target_os = "freebsd") {
+    "/usr/local/etc/bpfwatch.toml"
+} else {
+    "/etc/bpfwatch/bpfwatch.toml"
+};
 
-#[cfg(not(target_os = "linux"))]
-mod none;
+/// Where the daemon keeps what must survive a restart (FHS 3.0, 5.8; hier(7)).
+pub const STATE_DIR: &str =
+    if cfg!(target_os = "linux") { "/var/lib/bpfwatch" } else { "/var/db/bpfwatch" };
 
-/// Where the configuration is.
-#[cfg(not(target_os = "freebsd"))]
-pub const CONFIG: &str = "/etc/bpfwatch/bpfwatch.toml";
-/// Where the configuration is: hier(7) keeps what is not of the base system under /usr/local.
-#[cfg(target_os = "freebsd")]
-pub const CONFIG: &str = "/usr/local/etc/bpfwatch.toml";
-
-/// Where the daemon keeps what must survive a restart (FHS 3.0, 5.8).
-#[cfg(target_os = "linux")]
-pub const STATE_DIR: &str = "/var/lib/bpfwatch";
-/// Where the daemon keeps what must survive a restart (hier(7)).
-#[cfg(not(target_os = "linux"))]
-pub const STATE_DIR: &str = "/var/db/bpfwatch";
-
-/// Where syslog listens.
-#[cfg(target_os = "linux")]
-pub const SYSLOG: &str = "/dev/log";
-/// Where syslog listens: the privileged socket of syslogd(8).
-#[cfg(target_os = "freebsd")]
-pub const SYSLOG: &str = "/var/run/logpriv";
-/// Where syslog listens.
-#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
-pub const SYSLOG: &str = "/var/run/syslog";
+/// Where syslog listens (`_PATH_LOG` of each system's sys/syslog.h).
+pub const SYSLOG: &str = if cfg!(target_os = "linux") {
+    "/dev/log"
+} else if cfg!(target_os = "freebsd") {
+    "/var/run/log"
+} else {
+    "/var/run/syslog"
+};
 
 /// Name of the loopback interface.
-#[cfg(target_os = "linux")]
-pub const LOOPBACK: &str = "lo";
-/// Name of the loopback interface.
-#[cfg(not(target_os = "linux"))]
-pub const LOOPBACK: &str = "lo0";
+pub const LOOPBACK: &str = if cfg!(target_os = "linux") { "lo" } else { "lo0" };

@@ -6,11 +6,15 @@
 //! | [`sensors`] | each sensor on a thread of its own |
 //! | [`inputs`] | the formats that `replay` reads |
 //! | [`live`] | sensors to pipeline, with the clock |
+//! | [`sinks`] | each sink on a thread of its own, behind a bounded queue |
+//! | [`state`] | what survives a restart |
 
 pub mod inputs;
 pub mod live;
 pub mod rules;
 pub mod sensors;
+pub mod sinks;
+pub mod state;
 
 use std::sync::Arc;
 use std::time::SystemTime;

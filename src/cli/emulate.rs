@@ -151,7 +151,7 @@ impl Emulate {
     }
 
     fn reported(&self, after: Duration, finding: Finding) -> Outcome {
-        let mut printer = Printer::new(self.format.format, Level::Informational);
+        let mut printer = Printer::new(self.format.format, Level::Informational, false);
         let text = format!(
             "reported after {} ms: {} ({})",
             after.as_millis(),

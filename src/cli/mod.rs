@@ -7,6 +7,7 @@ mod emulate;
 mod man;
 mod replay;
 mod rules;
+mod run;
 mod scan;
 mod watch;
 
@@ -63,6 +64,7 @@ fn long_help() -> String {
 enum Command {
     Scan(scan::Scan),
     Watch(watch::Watch),
+    Run(run::Run),
     Replay(replay::Replay),
     Rules(rules::Rules),
     Doctor(doctor::Doctor),
@@ -88,6 +90,14 @@ struct FormatArgs {
     format: Shape,
 }
 
+/// How much of it.
+#[derive(Debug, Clone, Copy, Args)]
+struct VerboseArgs {
+    /// Show whole command lines and every response step.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
 /// Parses the command line and runs the command.
 ///
 /// # Errors
@@ -101,6 +111,7 @@ pub fn run() -> Outcome {
     match cli.command {
         Command::Scan(command) => command.run(),
         Command::Watch(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::Replay(command) => command.run(),
         Command::Rules(command) => command.run(),
         Command::Doctor(command) => command.run(),

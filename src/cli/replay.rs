@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bpfwatch_core::decoder::LineDecoder;
 use bpfwatch_core::finding::{Level, Line};
 use bpfwatch_core::observation::{Origin, Os};
 use bpfwatch_core::pipeline::{Batch, Pipeline, Settings};
@@ -13,7 +14,7 @@ use bpfwatch_inputs::reader::{self, Delivery, Options, Source, Summary};
 use bpfwatch_inputs::recording::RecordingWriter;
 use clap::Args;
 
-use super::{FormatArgs, RuleArgs};
+use super::{FormatArgs, RuleArgs, VerboseArgs};
 use crate::exit::{Code, Failure, Outcome, plain};
 use crate::output::{self, Printer};
 use crate::progress::Progress;
@@ -45,6 +46,8 @@ pub struct Replay {
     observations: bool,
     #[command(flatten)]
     format: FormatArgs,
+    #[command(flatten)]
+    verbose: VerboseArgs,
     /// Exit with 65 if a line could not be read or a rule was refused.
     #[arg(long)]
     strict: bool,
@@ -77,7 +80,7 @@ impl Replay {
             strict = rules::strict(&loaded);
             Target::Rules {
                 pipeline: Box::new(Pipeline::new(loaded.set, Settings::default())),
-                printer: Printer::new(self.format.format, self.level),
+                printer: Printer::new(self.format.format, self.level, self.verbose.verbose),
             }
         };
         let sources = self.files.iter().map(|file| source(file)).collect();
@@ -85,7 +88,9 @@ impl Replay {
         let mut progress = Progress::default();
         let mut problems = 0;
         let mut failure = None;
-        let read = reader::read(sources, &inputs::formats(), &options, &mut |delivery| {
+        let formats = inputs::formats();
+        let formats: Vec<&dyn LineDecoder> = formats.iter().map(AsRef::as_ref).collect();
+        let read = reader::read(sources, &formats, &options, &mut |delivery| {
             let done = match delivery {
                 Delivery::Batch(batch) => target.feed(batch),
                 Delivery::Problem(problem) => {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bpfwatch_core::finding::{Level, Line, Verdict};
 use bpfwatch_core::pipeline::{Batch, Pipeline, Settings};
+use bpfwatch_delivery::render_table;
 use clap::Args;
 
 use super::{FormatArgs, RuleArgs};
 use crate::exit::{Code, Failure, Outcome};
-use crate::output::Printer;
+use crate::output::{self, Printer, Shape};
 use crate::platform;
 use crate::wiring::{now, rules};
 
@@ -44,11 +45,20 @@ impl Scan {
         pipeline.feed(batch, &mut |_| {});
         let sessions = pipeline.sessions(now());
         let unexpected = sessions.iter().any(|session| session.verdict == Verdict::Unexpected);
-        let mut printer = Printer::new(self.format.format, Level::Informational);
-        for session in sessions {
-            printer.line(&Line::Session(Box::new(session)));
+        match self.format.format {
+            Shape::Human => {
+                let (style, mut text) = (output::style(), Vec::new());
+                render_table(&sessions, style.width, style.color, &mut text);
+                output::print(&String::from_utf8_lossy(&text))?;
+            }
+            Shape::Json => {
+                let mut printer = Printer::new(Shape::Json, Level::Informational, false);
+                for session in sessions {
+                    printer.line(&Line::Session(Box::new(session)));
+                }
+                printer.flush()?;
+            }
         }
-        printer.flush()?;
         Ok(if self.exit_code && unexpected { Code::Unexpected } else { Code::Ok })
     }
 }

@@ -7,7 +7,7 @@ use bpfwatch_core::finding::{Level, Line};
 use bpfwatch_core::pipeline::{Pipeline, Settings};
 use clap::Args;
 
-use super::{FormatArgs, RuleArgs};
+use super::{FormatArgs, RuleArgs, VerboseArgs};
 use crate::config::Config;
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{self, Printer};
@@ -35,6 +35,8 @@ pub struct Watch {
     span: Option<Duration>,
     #[command(flatten)]
     format: FormatArgs,
+    #[command(flatten)]
+    verbose: VerboseArgs,
     /// Keep every observation in FILE, which must not exist yet.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -72,7 +74,11 @@ impl Watch {
             live.sensors.health().into_iter().map(|sensor| sensor.name).collect();
         output::note(&format!("watching with {}, {rule_count} rules", names.join(", ")));
 
-        let mut printer = Printer::new(self.format.format, self.level.unwrap_or(config.level));
+        let mut printer = Printer::new(
+            self.format.format,
+            self.level.unwrap_or(config.level),
+            self.verbose.verbose,
+        );
         let started = Instant::now();
         let mut result = Ok(());
         while !signals.stop() && result.is_ok() {

@@ -2,8 +2,9 @@
 
 use bpfwatch_core::decoder::LineDecoder;
 use bpfwatch_inputs::recording::Recording;
+use bpfwatch_macos::eslogger::Eslogger;
 
 /// The formats, in the order in which they are tried on a file's content.
-pub fn formats() -> Vec<&'static dyn LineDecoder> {
-    vec![&Recording]
+pub fn formats() -> Vec<Box<dyn LineDecoder>> {
+    vec![Box::new(Recording), Box::new(Eslogger::default())]
 }

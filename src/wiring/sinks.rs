@@ -1,0 +1,288 @@
+//! Each sink on a thread of its own, behind a bounded queue: a slow or dead one delays nobody, and
+//! what it had to drop is counted and reported.
+
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use bpfwatch_core::finding::{Host, Line, Lost, SinkHealth};
+use bpfwatch_core::sink::Sink;
+use bpfwatch_core::time::Timestamp;
+
+use bpfwatch_delivery::transport::{Durability, FileSink, StreamSink, SyslogSocket};
+use bpfwatch_delivery::{Format, Human, Json, Rfc5424, Style};
+
+use crate::exit::Failure;
+use crate::{config, output};
+
+/// Syslog facility of records without a header of their own: authpriv (RFC 5424, 6.2.1).
+const AUTHPRIV: u8 = 10;
+/// Lines that wait for one sink. A line is some kilobytes, at most about 100.
+const QUEUE: usize = 1024;
+/// Losses of one sink are reported at most this often.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// A sink that fails again and again is named on standard error at most this often.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+/// How long sinks may take to write what waits when the daemon stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Opens a sink as configured.
+///
+/// # Errors
+/// When its file or socket cannot be opened.
+pub fn open(sink: &config::Sink) -> Result<Box<dyn Sink>, Failure> {
+    let format: Box<dyn Format> = match sink.format {
+        config::Format::Json => Box::new(Json),
+        config::Format::Human => Box::new(Human::new(Style::default())),
+        config::Format::Rfc5424 => {
+            Box::new(Rfc5424 { procid: Some(std::process::id()), ..Rfc5424::default() })
+        }
+    };
+    let opened: (_, io::Result<Box<dyn Sink>>) = match &sink.transport {
+        config::Transport::Stdout => return Ok(Box::new(StreamSink::stdout(format))),
+        config::Transport::File { path, mode } => (
+            path,
+            FileSink::open_with_mode(path, *mode, format, Durability::OnFlush)
+                .map(|sink| Box::new(sink) as Box<dyn Sink>),
+        ),
+        config::Transport::Syslog { socket } => (
+            socket,
+            SyslogSocket::at(socket, format, AUTHPRIV).map(|sink| Box::new(sink) as Box<dyn Sink>),
+        ),
+    };
+    let (path, result) = opened;
+    result.map_err(|error| Failure::file("open the sink", path, &error))
+}
+
+/// The sinks of the daemon.
+#[derive(Default)]
+pub struct Sinks {
+    sinks: Vec<Running>,
+}
+
+struct Running {
+    name: String,
+    queue: SyncSender<Arc<Line>>,
+    account: Arc<Account>,
+    thread: JoinHandle<()>,
+    reported: u64,
+    reported_at: Option<Instant>,
+}
+
+/// What a sink did.
+#[derive(Default)]
+struct Account {
+    written: AtomicU64,
+    /// Lines that did not fit the queue.
+    shed: AtomicU64,
+    /// Lines that could not be written.
+    failed: AtomicU64,
+    error: Mutex<Option<String>>,
+}
+
+impl Account {
+    fn dropped(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
+    }
+
+    fn why(&self) -> String {
+        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        error.clone().unwrap_or_else(|| "queue full".to_owned())
+    }
+}
+
+impl Sinks {
+    /// Starts a thread for each.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(sinks: Vec<Box<dyn Sink>>) -> io::Result<Self> {
+        let mut running = Vec::new();
+        for sink in sinks {
+            let name = sink.name().to_owned();
+            let (queue, lines) = mpsc::sync_channel(QUEUE);
+            let account = Arc::new(Account::default());
+            let own = Arc::clone(&account);
+            let thread = thread::Builder::new()
+                .name("sink".to_owned())
+                .spawn(move || serve(sink, &lines, &own))?;
+            running.push(Running { name, queue, account, thread, reported: 0, reported_at: None });
+        }
+        Ok(Self { sinks: running })
+    }
+
+    /// Hands a line to every sink; never waits.
+    pub fn send(&self, line: Line) {
+        let line = Arc::new(line);
+        for sink in &self.sinks {
+            if sink.queue.try_send(Arc::clone(&line)).is_err() {
+                sink.account.shed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Reports to every sink what some of them had to drop since the last report.
+    pub fn report_losses(&mut self, now: Timestamp, host: &Arc<Host>) {
+        let mut lines = Vec::new();
+        for sink in &mut self.sinks {
+            let dropped = sink.account.dropped();
+            let early = sink.reported_at.is_some_and(|at| at.elapsed() < REPORT_EVERY);
+            if dropped > sink.reported && !early {
+                lines.push(Line::Lost(Box::new(Lost {
+                    time: now,
+                    host: Arc::clone(host),
+                    sensor: format!("sink {}", sink.name),
+                    count: dropped - sink.reported,
+                    why: sink.account.why(),
+                })));
+                sink.reported = dropped;
+                sink.reported_at = Some(Instant::now());
+            }
+        }
+        for line in lines {
+            self.send(line);
+        }
+    }
+
+    /// How each fares.
+    pub fn health(&self) -> Vec<SinkHealth> {
+        let health = |sink: &Running| SinkHealth {
+            name: sink.name.clone(),
+            written: sink.account.written.load(Ordering::Relaxed),
+            dropped: sink.account.dropped(),
+        };
+        self.sinks.iter().map(health).collect()
+    }
+
+    /// Whether none is left that could write: each has lost its reader for good.
+    pub fn are_gone(&self) -> bool {
+        !self.sinks.is_empty() && self.sinks.iter().all(|sink| sink.thread.is_finished())
+    }
+
+    /// Lets them write what waits, and ends them. Names those that did not manage.
+    pub fn stop(self) {
+        let mut threads = Vec::new();
+        for Running { name, queue, thread, .. } in self.sinks {
+            drop(queue);
+            threads.push((name, thread));
+        }
+        let deadline = Instant::now() + DRAIN;
+        while threads.iter().any(|(_, thread)| !thread.is_finished()) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+        for (name, thread) in threads {
+            if !thread.is_finished() {
+                output::warn(&format!("sink {name} did not take all of its lines in time"));
+            }
+        }
+    }
+}
+
+/// Writes until the queue is closed or the reader has gone away.
+fn serve(mut sink: Box<dyn Sink>, lines: &Receiver<Arc<Line>>, account: &Account) {
+    let mut warned: Option<Instant> = None;
+    let mut unflushed = false;
+    loop {
+        // Flushed as soon as nothing waits: a finding is not to sit in a buffer.
+        let wait = if unflushed { Duration::ZERO } else { Duration::from_secs(3600) };
+        let result = match lines.recv_timeout(wait) {
+            Ok(line) => {
+                unflushed = true;
+                sink.write(&line).map(|()| {
+                    account.written.fetch_add(1, Ordering::Relaxed);
+                })
+            }
+            Err(RecvTimeoutError::Timeout) if !unflushed => continue,
+            Err(RecvTimeoutError::Timeout) => {
+                unflushed = false;
+                sink.flush()
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let last = sink.flush();
+                if let Err(error) = last {
+                    output::warn(&format!("sink {}: {error}", sink.name()));
+                }
+                return;
+            }
+        };
+        let Err(error) = result else { continue };
+        account.failed.fetch_add(1, Ordering::Relaxed);
+        *account.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        if error.kind() == ErrorKind::BrokenPipe {
+            return;
+        }
+        if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            warned = Some(Instant::now());
+            output::warn(&format!("sink {}: {error}", sink.name()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bpfwatch_core::observation::Os;
+
+    struct Fake {
+        gate: mpsc::Receiver<()>,
+        got: Arc<AtomicU64>,
+    }
+
+    impl Sink for Fake {
+        fn name(&self) -> &str {
+            "fake"
+        }
+        fn write(&mut self, _: &Line) -> io::Result<()> {
+            // Blocks until the test lets go.
+            let _ = self.gate.recv();
+            self.got.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    fn line() -> Line {
+        let host = Arc::new(Host { name: "h".to_owned(), os: Os::Linux });
+        Line::Lost(Box::new(Lost {
+            time: Timestamp::default(),
+            host,
+            sensor: "s".to_owned(),
+            count: 1,
+            why: "w".to_owned(),
+        }))
+    }
+
+    #[test]
+    fn a_stuck_sink_delays_no_other_and_its_losses_are_counted() {
+        let (stuck_gate, stuck_wait) = mpsc::channel();
+        let (free_gate, free_wait) = mpsc::channel::<()>();
+        drop(free_gate);
+        let (stuck, free) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let fakes: Vec<Box<dyn Sink>> = vec![
+            Box::new(Fake { gate: stuck_wait, got: Arc::clone(&stuck) }),
+            Box::new(Fake { gate: free_wait, got: Arc::clone(&free) }),
+        ];
+        let mut sinks = Sinks::start(fakes).unwrap();
+        let sent = QUEUE as u64 + 500;
+        for index in 0..sent {
+            sinks.send(line());
+            while free.load(Ordering::Relaxed) <= index {
+                thread::sleep(Duration::from_micros(50));
+            }
+        }
+        let health = sinks.health();
+        // One is in the stuck sink's hands, a queueful waits, the rest is dropped.
+        assert_eq!(health[0].dropped, sent - QUEUE as u64 - 1);
+        assert_eq!((health[1].dropped, health[1].written), (0, sent));
+        let host = Arc::new(Host { name: "h".to_owned(), os: Os::Linux });
+        sinks.report_losses(Timestamp::default(), &host);
+        while free.load(Ordering::Relaxed) == sent {
+            thread::sleep(Duration::from_micros(50));
+        }
+        drop(stuck_gate);
+        sinks.stop();
+        assert_eq!(stuck.load(Ordering::Relaxed), QUEUE as u64 + 1);
+    }
+}

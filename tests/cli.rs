@@ -1,0 +1,429 @@
+//! The command line from outside: what the real program prints and exits with.
+//!
+//! Needs no privileges: live commands are tried in `live.rs`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper that fails is a test that fails; the exemption covers only test functions"
+)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A finished run.
+struct Run {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Run {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().expect("ended by a signal"),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Checks the exit code; shows everything when it is another one.
+    #[track_caller]
+    fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bpfwatch"));
+    command.stdin(Stdio::null()).env_remove("NO_COLOR");
+    command
+}
+
+fn run(args: &[&str]) -> Run {
+    Run::of(program().args(args).output().unwrap())
+}
+
+fn run_with_input(args: &[&str], input: &str) -> Run {
+    let mut child = program()
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    Run::of(child.wait_with_output().unwrap())
+}
+
+/// A directory of its own for a test, writable by its owner alone.
+fn folder(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}"));
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+    dir
+}
+
+fn file(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path.display().to_string()
+}
+
+const META: &str =
+    r#"{"type":"meta","schema":1,"host":"web-1","os":"linux","boot_id":"b1","bpfwatch":"0.1.0"}"#;
+
+/// One process that executes, opens a packet socket on eth0 and closes it again.
+fn recording() -> String {
+    let process = r#""process":{"pid":4242,"start":9,"ppid":1,"uid":0,"user":"root","name":"sniffer","image":"/tmp/sniffer","args":["/tmp/sniffer","-i","eth0"],"image_writable_dir":true,"scope":{"kind":"host"}}"#;
+    let handle = r#","handle":{"kind":"packet_socket","id":77,"interface":"eth0","protocol":"ETH_P_ALL","socket_type":"raw"}"#;
+    let line = |at: &str, seq: u32, kind: &str, rest: &str| {
+        format!(
+            r#"{{"type":"observation","at":"2026-11-24T02:45:{at}Z","seq":{seq},"sensor":"test","kind":"{kind}",{process}{rest}}}"#
+        )
+    };
+    let lines = [
+        META.to_owned(),
+        line("17.000000", 0, "executed", ""),
+        line("17.010000", 1, "handle_opened", handle),
+        line("17.020000", 2, "handle_attached", handle),
+        line("19.000000", 3, "handle_closed", handle),
+    ];
+    lines.join("\n") + "\n"
+}
+
+const RULE: &str = "\
+title: Sniffer of the tests
+id: 0b6f3f0a-6d0e-4b5e-9a53-0a9c4f1f7c11
+status: test
+description: Matches the recording of the tests.
+author: bpfwatch
+date: 2026-11-24
+logsource:
+    category: packet_capture
+detection:
+    selection:
+        Image|endswith: /sniffer
+        CurrentStage: attached
+    condition: selection
+level: critical
+";
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let commands: [&[&str]; 13] = [
+        &["scan"],
+        &["watch"],
+        &["run"],
+        &["replay"],
+        &["rules", "list"],
+        &["rules", "check"],
+        &["rules", "explain"],
+        &["doctor"],
+        &["emulate"],
+        &["config", "check"],
+        &["config", "default"],
+        &["completions"],
+        &["man"],
+    ];
+    let top = run(&["--help"]).exits(0);
+    assert!(top.out.contains("Exit codes:") && top.out.contains("  78  "), "{}", top.out);
+    for command in commands {
+        let help = run(&[command, &["--help"]].concat()).exits(0);
+        assert!(help.out.contains("Example"), "{command:?}:\n{}", help.out);
+        let line = format!("  bpfwatch {}", command.join(" "));
+        assert!(help.out.contains(&line), "{command:?}:\n{}", help.out);
+        assert!(help.out.lines().all(|line| line.chars().count() <= 100), "{command:?}");
+        assert!(top.out.contains(&format!("\n  {} ", command[0])), "{command:?} is not listed");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_64() {
+    for args in [
+        &["scna"][..],
+        &[],
+        &["scan", "--no-such-flag"],
+        &["scan", "--format", "xml"],
+        &["watch", "--for", "soon"],
+        &["replay"],
+        &["replay", "x", "--os", "plan9"],
+        &["replay", "x", "--level", "loud"],
+        &["emulate"],
+        &["emulate", "open", "--hold", "1h"],
+        &["emulate", "no-such-technique"],
+    ] {
+        let run = run(args);
+        assert_eq!(run.code, 64, "{args:?}: {}", run.err);
+        assert!(run.out.is_empty() && !run.err.is_empty(), "{args:?}");
+    }
+    assert!(run(&["scna"]).err.contains("scan"), "the nearest command is named");
+    assert!(run(&["--version"]).exits(0).out.starts_with("bpfwatch "));
+}
+
+#[test]
+fn the_default_configuration_checks() {
+    let dir = folder("config-default");
+    let text = run(&["config", "default"]).exits(0).out;
+    let config = file(&dir, "bpfwatch.toml", &text);
+    let check = run(&["config", "check", "--config", &config]).exits(0);
+    assert!(check.out.contains("good"), "{}", check.out);
+}
+
+#[test]
+fn a_wrong_key_is_named_with_its_place() {
+    let dir = folder("config-wrong");
+    let config = file(&dir, "typo.toml", "redact = true\n\n[sensors]\nscan_intervall_ms = 500\n");
+    for args in [&["config", "check", "--config", &config][..], &["run", "--config", &config]] {
+        let refused = run(args).exits(78);
+        assert!(refused.err.contains("typo.toml:4: "), "{}", refused.err);
+        assert!(refused.err.contains("`scan_intervall_ms`"), "{}", refused.err);
+        assert!(refused.err.contains("did you mean `scan_interval_ms`?"), "{}", refused.err);
+    }
+    let missing = dir.join("missing.toml").display().to_string();
+    run(&["config", "check", "--config", &missing]).exits(66);
+    run(&["run", "--config", &missing]).exits(66);
+}
+
+#[test]
+fn what_others_may_write_is_refused() {
+    let dir = folder("config-open");
+    let config = file(&dir, "open.toml", "");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o666)).unwrap();
+    for args in [&["config", "check", "--config", &config][..], &["run", "--config", &config]] {
+        let refused = run(args).exits(78);
+        assert!(refused.err.contains("open.toml may be written by everybody"), "{}", refused.err);
+        assert!(refused.err.contains("next: "), "{}", refused.err);
+    }
+    let rules = dir.join("rules");
+    fs::create_dir(&rules).unwrap();
+    let text = format!("[rules]\ndirs = [{:?}]\n", rules.display().to_string());
+    let config = file(&dir, "rules.toml", &text);
+    fs::set_permissions(&rules, fs::Permissions::from_mode(0o755)).unwrap();
+    run(&["config", "check", "--config", &config]).exits(0);
+    fs::set_permissions(&rules, fs::Permissions::from_mode(0o777)).unwrap();
+    let refused = run(&["config", "check", "--config", &config]).exits(78);
+    assert!(refused.err.contains("rules may be written by everybody"), "{}", refused.err);
+    // A good file in a directory where others could put another one in its place.
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+    run(&["config", "check", "--config", &config]).exits(78);
+}
+
+#[test]
+fn shipped_rules_load_and_list() {
+    let check = run(&["rules", "check"]).exits(0);
+    let summary = check.out.lines().last().unwrap();
+    let list = run(&["rules", "list", "--format", "json"]).exits(0);
+    let count = list.out.lines().count();
+    assert_eq!(summary, format!("{count} rules, {count} loaded, 0 refused"));
+    for line in list.out.lines() {
+        let rule: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(rule["type"], "rule");
+        for key in ["id", "title", "level", "kind", "logsource", "path"] {
+            assert!(rule[key].is_string(), "{key} in {line}");
+        }
+    }
+}
+
+#[test]
+fn site_rules_are_checked_with_file_and_line() {
+    let dir = folder("rules-check");
+    file(&dir, "good.yml", RULE);
+    let path = dir.display().to_string();
+    let check = run(&["rules", "check", &path]).exits(0);
+    assert!(check.out.ends_with("1 rules, 1 loaded, 0 refused\n"), "{}", check.out);
+
+    // A field that no event has, and a file that is no rule.
+    let wrong = RULE.replace("Image|endswith", "Imgae|endswith").replace("0b6f", "1b6f");
+    file(&dir, "wrong.yml", &wrong);
+    file(&dir, "broken.yml", "title: [\n");
+    file(&dir, "notes.txt", "no rule at all");
+    let check = run(&["rules", "check", &path]).exits(65);
+    assert!(check.out.contains("wrong.yml:"), "{}", check.out);
+    assert!(check.out.contains("Imgae"), "{}", check.out);
+    assert!(check.out.contains("broken.yml:"), "{}", check.out);
+    assert!(check.out.ends_with("3 rules, 1 loaded, 2 refused\n"), "{}", check.out);
+
+    // One file alone.
+    let good = dir.join("good.yml").display().to_string();
+    run(&["rules", "check", &good]).exits(0);
+    run(&["rules", "check", "/nonexistent"]).exits(66);
+}
+
+#[test]
+fn a_rule_is_explained_by_id_prefix_and_words() {
+    let dir = folder("rules-explain");
+    file(&dir, "sniffer.yml", RULE);
+    file(&dir, "sniffer.md", "# Sniffer of the tests\n\n## Goal\n\nTo be found by `explain`.\n");
+    let path = dir.display().to_string();
+    for words in [
+        &["0b6f3f0a-6d0e-4b5e-9a53-0a9c4f1f7c11"][..],
+        &["0B6F3F0A"],
+        &["sniffer", "tests"],
+        &["Sniffer of the tests"],
+    ] {
+        let args = [&["rules", "explain", "--rules", &path], words].concat();
+        let page = run(&args).exits(0);
+        assert!(page.out.contains("To be found by"), "{words:?}: {}", page.out);
+        assert!(page.out.contains("critical"), "{}", page.out);
+        assert!(!page.out.contains('\x1b'), "no colour in a pipe");
+    }
+    let near = run(&["rules", "explain", "--rules", &path, "snifer", "test"]).exits(66);
+    assert!(near.err.contains("Sniffer of the tests"), "{}", near.err);
+    let args = ["rules", "explain", "--rules", &path, "--color", "always", "0b6f3f0a"];
+    assert!(run(&args).exits(0).out.contains("\x1b["));
+}
+
+#[test]
+fn replay_reads_files_and_standard_input_alike() {
+    let dir = folder("replay");
+    file(&dir, "sniffer.yml", RULE);
+    let rules = dir.display().to_string();
+    let recording = recording();
+    let path = file(&dir, "r.jsonl", &recording);
+    let from_file = run(&["replay", &path, "--rules", &rules, "--format", "json"]).exits(0);
+    let args = ["replay", "-", "--rules", &rules, "--format", "json"];
+    assert_eq!(from_file.out, run_with_input(&args, &recording).exits(0).out);
+    let finding: serde_json::Value = from_file
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .find(|line: &serde_json::Value| line["type"] == "finding")
+        .expect("a finding");
+    assert_eq!(finding["rule"]["title"], "Sniffer of the tests");
+    assert_eq!(finding["rule"]["level"], "critical");
+    assert_eq!(finding["process"]["pid"], 4242);
+    assert_eq!(finding["host"]["name"], "web-1");
+    assert!(from_file.err.contains("5 lines, 4 observations"), "{}", from_file.err);
+
+    let human = run(&["replay", &path, "--rules", &rules]).exits(0);
+    assert!(human.out.contains("Sniffer of the tests"), "{}", human.out);
+    assert!(!human.out.contains('\x1b'));
+    for _ in 0..5 {
+        let again = run(&["replay", &path, "--rules", &rules, "--format", "json"]).exits(0);
+        assert_eq!(again.out, from_file.out, "the same recording gives the same bytes");
+    }
+}
+
+#[test]
+fn what_was_decoded_is_a_recording_again() {
+    let args = ["replay", "-", "--observations"];
+    let once = run_with_input(&args, &recording()).exits(0).out;
+    assert_eq!(once, recording());
+    assert_eq!(run_with_input(&args, &once).exits(0).out, once);
+}
+
+#[test]
+fn bad_lines_are_named_and_the_rest_goes_on() {
+    let dir = folder("replay-bad");
+    file(&dir, "sniffer.yml", RULE);
+    let rules = dir.display().to_string();
+    let recording = recording();
+    let mut lines: Vec<&str> = recording.lines().collect();
+    lines.insert(2, "this is no JSON");
+    lines.push(
+        r#"{"type":"observation","at":"2026-11-24T02:46:00Z","sensor":"t","kind":"teleported"}"#,
+    );
+    let path = file(&dir, "bad.jsonl", &lines.join("\n"));
+    let args = ["replay", &path, "--rules", &rules, "--format", "json"];
+    let lax = run(&args).exits(0);
+    assert!(lax.err.contains("bad.jsonl:3: "), "{}", lax.err);
+    assert!(lax.err.contains("bad.jsonl:7: "), "{}", lax.err);
+    assert!(lax.err.contains("2 bad lines"), "{}", lax.err);
+    assert!(lax.out.contains("Sniffer of the tests"), "{}", lax.out);
+    let strict = run(&[&args[..], &["--strict"]].concat()).exits(65);
+    assert_eq!(strict.out, lax.out, "everything is read all the same");
+    // Of the right kind after all, and every line bad: shown up to a limit.
+    let many = file(&dir, "many", &"junk\n".repeat(500));
+    let many = run(&["replay", &many, "--input", "recording"]).exits(0);
+    assert!(many.err.contains("500 bad lines"), "{}", many.err);
+    assert!(many.err.lines().count() < 30, "{}", many.err);
+}
+
+#[test]
+fn what_cannot_be_replayed_is_said() {
+    let dir = folder("replay-wrong");
+    run(&["replay", "/nonexistent.jsonl"]).exits(66);
+    let other = file(&dir, "syslog", "Nov 24 02:45:17 web-1 kernel: hello\n");
+    let unknown = run(&["replay", &other]).exits(65);
+    assert!(unknown.err.contains("--input"), "{}", unknown.err);
+    let named = run(&["replay", &other, "--input", "no-such-format"]).exits(64);
+    assert!(named.err.contains("recording"), "the formats are named: {}", named.err);
+}
+
+#[test]
+fn findings_come_while_a_pipe_is_open() {
+    let dir = folder("replay-live");
+    file(&dir, "sniffer.yml", RULE);
+    let rules = dir.display().to_string();
+    let mut child = program()
+        .args(["replay", "-", "--rules", &rules, "--format", "json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(recording().as_bytes()).unwrap();
+    input.flush().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "it still waits for more");
+    assert!(line.contains("Sniffer of the tests"), "{line}");
+    drop(input);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    let mut child = program()
+        .args(["replay", "-", "--observations"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut input = child.stdin.take().unwrap();
+    let started = Instant::now();
+    // It ends, and closes its input, before all of it is written.
+    while input.write_all(recording().as_bytes()).is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(10), "it reads on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn completions_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(&["completions", shell]).exits(0).out;
+        for word in ["bpfwatch", "replay", "observations"] {
+            assert!(script.contains(word), "{shell}: no {word}");
+        }
+    }
+    run(&["completions", "dsh"]).exits(64);
+}
+
+#[test]
+fn manual_pages_for_every_command() {
+    let page = run(&["man"]).exits(0).out;
+    assert!(page.contains(".TH BPFWATCH 8"), "{page}");
+    assert!(page.contains("Exit codes"), "{page}");
+    let dir = folder("man");
+    run(&["man", &dir.display().to_string()]).exits(0);
+    for name in ["bpfwatch", "bpfwatch-scan", "bpfwatch-rules-explain", "bpfwatch-run"] {
+        let page = fs::read_to_string(dir.join(format!("{name}.8"))).unwrap();
+        assert!(page.contains(".TH") && page.contains(".SH NAME"), "{name}");
+    }
+    run(&["man", "/nonexistent/directory"]).exits(66);
+}
