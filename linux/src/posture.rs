@@ -5,7 +5,7 @@
 
 mod files;
 mod groups;
-pub(crate) mod processes;
+mod processes;
 
 use std::fs;
 use std::io::Read;
@@ -82,8 +82,8 @@ fn file_capabilities(found: &files::Found, group_file: &str) -> Check {
     let open = capable.iter().any(|file| file.serves_capture && file.mode & 0o001 != 0);
     let state = match (open, capable.is_empty()) {
         (true, _) => CheckState::Warning,
-        (false, true) => CheckState::Ok,
-        (false, false) => CheckState::Info,
+        (false, true) if found.complete => CheckState::Ok,
+        (false, _) => CheckState::Info,
     };
     let listed = list(capable.iter().map(|file| describe(file, group_file)));
     let detail =
@@ -94,7 +94,11 @@ fn file_capabilities(found: &files::Found, group_file: &str) -> Check {
 
 fn set_uid(found: &files::Found, group_file: &str) -> Check {
     let tools: Vec<_> = found.files.iter().filter(|file| file.why == Why::SetUid).collect();
-    let state = if tools.is_empty() { CheckState::Ok } else { CheckState::Warning };
+    let state = match (tools.is_empty(), found.complete) {
+        (true, true) => CheckState::Ok,
+        (true, false) => CheckState::Info,
+        (false, _) => CheckState::Warning,
+    };
     let listed = list(tools.iter().map(|file| describe(file, group_file)));
     let detail = format!("{}{}", listed.unwrap_or("none".to_owned()), extent(found));
     let mend = "find out who made it; take the bit away (`chmod u-s`)";
@@ -154,13 +158,14 @@ fn containers(found: &processes::Found, on_host: bool) -> Check {
     };
     let any = !lines.is_empty();
     let detail = format!("{}{hidden}", list(lines.into_iter()).unwrap_or("none".to_owned()));
+    let well = if found.namespaces_hidden { CheckState::Info } else { CheckState::Ok };
     if on_host {
-        let state = if any { CheckState::Warning } else { CheckState::Ok };
+        let state = if any { CheckState::Warning } else { well };
         let mend = "it sees all of the host's traffic: drop the capability (`--cap-drop NET_RAW`) or \
                     the host's network, unless capturing is what it is for";
         check("containers that can capture on the host", state, detail, any.then_some(mend))
     } else {
-        let state = if any { CheckState::Info } else { CheckState::Ok };
+        let state = if any { CheckState::Info } else { well };
         check("containers that can capture in their own network", state, detail, None)
     }
 }

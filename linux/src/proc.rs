@@ -90,6 +90,14 @@ pub fn pids() -> Vec<u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// Whether a process still has namespaces: a zombie has none. For one whose namespaces may not be read.
+pub fn is_alive(pid: u32) -> bool {
+    match std::fs::read_link(format!("/proc/{pid}/ns/net")) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+    }
+}
+
 /// Sockets that a process holds: inode and descriptor. Empty where its descriptors may not be seen.
 pub fn sockets(pid: u32) -> Vec<(u64, u32)> {
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };

@@ -53,6 +53,24 @@ impl Home {
         }
     }
 
+    /// How the namespaces of a process, of which the network namespace is `net`, compare with the host's.
+    pub fn compare(&self, dir: &ProcDir, net: Option<u64>) -> Namespaces {
+        let differs = |kind, home: Option<u64>| Some(dir.namespace(kind)? != home?);
+        Namespaces {
+            net,
+            host_net: self.net,
+            own_mount: differs("mnt", self.mnt),
+            own_pid: differs("pid", self.pid),
+            net_name: None,
+            host_container: self.container.clone(),
+        }
+    }
+
+    /// Whether the user namespace of a process is another than the host's.
+    pub fn own_user(&self, dir: &ProcDir) -> Option<bool> {
+        Some(dir.namespace("user")? != self.user?)
+    }
+
     /// The inode where it is not the host's.
     pub fn foreign_net(&self, netns: u64) -> Option<u64> {
         (self.net != Some(netns)).then_some(netns)
@@ -121,7 +139,7 @@ impl Reader {
         let netns = dir.namespace("net");
         process.scope = self.scope(dir, cgroup.as_deref().unwrap_or_default(), netns);
         if let Some(uid) = process.uid
-            && dir.namespace("user").is_some_and(|user| Some(user) == self.home.user)
+            && self.home.own_user(dir) == Some(false)
         {
             process.user = self.users.name(uid);
         }
@@ -137,15 +155,8 @@ impl Reader {
     }
 
     fn scope(&self, dir: &ProcDir, cgroup: &[u8], net: Option<u64>) -> Option<Arc<Scope>> {
-        let differs = |kind, home: Option<u64>| Some(dir.namespace(kind)? != home?);
-        let namespaces = Namespaces {
-            net,
-            host_net: self.home.net,
-            own_mount: differs("mnt", self.home.mnt),
-            own_pid: differs("pid", self.home.pid),
-            net_name: net.and_then(|net| self.names.get(&net)).cloned(),
-            host_container: self.home.container.clone(),
-        };
+        let net_name = net.and_then(|net| self.names.get(&net)).cloned();
+        let namespaces = Namespaces { net_name, ..self.home.compare(dir, net) };
         Some(match scope::from_proc(cgroup, &namespaces)? {
             Scope::Host => Arc::clone(&self.host_scope),
             other => Arc::new(other),

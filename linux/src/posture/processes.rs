@@ -2,19 +2,16 @@
 //! set, which they can make effective at any time.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
 
 use bpfwatch_core::scope::Scope;
 
 use crate::capability::{NET_RAW, Status};
-use crate::scope::{self, Namespaces};
+use crate::proc::{self, ProcDir};
+use crate::proc_facts::Home;
+use crate::scope;
 
 /// Most processes that are looked at.
 const MAX_PROCESSES: usize = 50_000;
-
-/// Namespaces that count.
-const KINDS: [&str; 4] = ["net", "mnt", "pid", "user"];
 
 /// A process with CAP_NET_RAW.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,64 +73,33 @@ pub fn group(holders: Vec<Holder>) -> Found {
 
 /// Reads them from /proc, in order of pid.
 pub fn holders() -> Vec<Holder> {
-    let host = KINDS.map(host_namespace);
-    let host_container =
-        fs::read("/proc/1/cgroup").ok().and_then(|text| scope::container_id(&text));
-    let mut pids: Vec<u32> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .take(MAX_PROCESSES)
-        .collect();
+    let home = Home::find();
+    let mut pids = proc::pids();
+    pids.truncate(MAX_PROCESSES);
     // Pid 1 is the host by definition.
     pids.retain(|pid| *pid != 1);
     pids.sort_unstable();
-    let holder = |pid: u32| {
-        let status = fs::read(format!("/proc/{pid}/status")).ok()?;
-        let status = Status::parse(&String::from_utf8_lossy(&status));
-        if !status.permitted.has(NET_RAW) {
-            return None;
-        }
-        // A zombie, or a process that ended meanwhile, has no namespaces.
-        if let Err(error) = fs::read_link(format!("/proc/{pid}/ns/net"))
-            && error.kind() == ErrorKind::NotFound
-        {
-            return None;
-        }
-        let [net, mount, pid_ns, user] = KINDS.map(|kind| namespace(pid, kind));
-        let differs = |own: Option<u64>, host: Option<u64>| Some(own? != host?);
-        let namespaces = Namespaces {
-            net,
-            host_net: host[0],
-            own_mount: differs(mount, host[1]),
-            own_pid: differs(pid_ns, host[2]),
-            net_name: None,
-            host_container: host_container.clone(),
-        };
-        let cgroup = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        Some(Holder {
-            pid,
-            name: status.name,
-            uid: status.euid,
-            scope: scope::from_proc(&cgroup, &namespaces),
-            host_network: differs(net, host[0]).map(|other| !other),
-            own_user: differs(user, host[3]),
-        })
-    };
-    pids.into_iter().filter_map(holder).collect()
+    pids.into_iter().filter_map(|pid| holder(&home, pid)).collect()
 }
 
-/// Inode of the host's namespace of a kind: pid 1's, or where pid 1 has more capabilities than we and may
-/// not be looked at (ptrace(2), access mode checking), our own.
-pub fn host_namespace(kind: &str) -> Option<u64> {
-    namespace(1, kind).or_else(|| namespace(std::process::id(), kind))
-}
-
-/// Inode of a namespace, from a link such as `net:[4026531840]`.
-pub fn namespace(pid: u32, kind: &str) -> Option<u64> {
-    let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;
-    link.to_str()?.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
+fn holder(home: &Home, pid: u32) -> Option<Holder> {
+    let dir = ProcDir::open(pid)?;
+    let status = Status::parse(&String::from_utf8_lossy(&dir.read("status")?));
+    if !status.permitted.has(NET_RAW) {
+        return None;
+    }
+    let net = dir.namespace("net");
+    if net.is_none() && !proc::is_alive(pid) {
+        return None;
+    }
+    Some(Holder {
+        pid,
+        name: status.name,
+        uid: status.euid,
+        scope: scope::from_proc(&dir.read("cgroup").unwrap_or_default(), &home.compare(&dir, net)),
+        host_network: net.zip(home.net).map(|(net, host)| net == host),
+        own_user: home.own_user(&dir),
+    })
 }
 
 #[cfg(test)]
@@ -183,9 +149,8 @@ mod tests {
     #[test]
     fn finds_this_process_when_it_may_capture() {
         let pid = std::process::id();
-        let text = fs::read_to_string("/proc/self/status").unwrap();
+        let text = std::fs::read_to_string("/proc/self/status").unwrap();
         let capable = Status::parse(&text).permitted.has(NET_RAW);
         assert_eq!(holders().iter().any(|holder| holder.pid == pid), capable);
-        assert!(namespace(pid, "net").is_some() && namespace(pid, "no").is_none());
     }
 }

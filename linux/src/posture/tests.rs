@@ -57,6 +57,14 @@ fn set_uid_copies_are_named() {
 }
 
 #[test]
+fn a_walk_that_was_cut_finds_nothing_to_be_well() {
+    let cut = files::Found { complete: false, ..found(vec![]) };
+    assert_eq!(file_capabilities(&cut, "").state, CheckState::Info);
+    assert_eq!(set_uid(&cut, "").state, CheckState::Info);
+    assert_eq!(set_uid(&found(vec![]), "").state, CheckState::Ok);
+}
+
+#[test]
 fn a_container_on_the_hosts_network_is_a_warning() {
     let scope = |id: &str| Scope::Container {
         id: Text::from(id),
@@ -85,6 +93,9 @@ fn a_container_on_the_hosts_network_is_a_warning() {
     assert_eq!((on_host.state, own.state), (CheckState::Warning, CheckState::Info));
     assert_eq!(on_host.detail, "docker 0123456789ab (sh)");
     assert_eq!(own.detail, "docker fedcba987654 (sh)");
+    let unknown = processes::Found { namespaces_hidden: true, ..processes::Found::default() };
+    assert_eq!(containers(&unknown, true).state, CheckState::Info);
+    assert_eq!(containers(&processes::Found::default(), true).state, CheckState::Ok);
 }
 
 #[test]
