@@ -5,17 +5,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+mod replay;
 
-use bpfwatch_core::observation::{Observation, Origin};
-use bpfwatch_core::pipeline::{Batch, Pipeline, Settings};
-use bpfwatch_core::rules::{Problem, Rule, RuleFile, RuleKind, RuleSet};
-use bpfwatch_core::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bpfwatch_core::rules::{Rule, RuleKind, RuleSet};
 use serde_json::{Map, Value};
+
+use replay::{Case, Expectation, cases, load, replay, root, rule_paths};
 
 /// Sections of an ADS page, in their order.
 const SECTIONS: [&str; 9] = [
@@ -29,128 +27,6 @@ const SECTIONS: [&str; 9] = [
     "Validation",
     "Response",
 ];
-
-/// Time after the last observation at which the open sessions are looked at: all has settled then.
-const SETTLED: Duration = Duration::from_secs(2);
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// Everything below a directory whose name ends in `.yml`, sorted.
-fn rule_paths(directory: &Path) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            paths.extend(rule_paths(&path));
-        } else if path.extension().is_some_and(|extension| extension == "yml") {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    paths
-}
-
-fn load() -> (RuleSet, Vec<Problem>) {
-    let files: Vec<RuleFile> = rule_paths(&root().join("rules"))
-        .iter()
-        .map(|path| RuleFile {
-            path: path.strip_prefix(root()).unwrap().display().to_string(),
-            text: read(path),
-            page: fs::read_to_string(path.with_extension("md")).ok(),
-        })
-        .collect();
-    RuleSet::load(&files)
-}
-
-/// One line of `expected.jsonl`.
-struct Expectation {
-    line: usize,
-    kind: String,
-    object: Map<String, Value>,
-}
-
-struct Case {
-    name: String,
-    origin: Origin,
-    observations: Vec<Observation>,
-    expected: Vec<Expectation>,
-}
-
-fn cases() -> Vec<Case> {
-    let only = std::env::var("BPFWATCH_CASE").ok();
-    let mut names: Vec<PathBuf> = fs::read_dir(root().join("tests/cases"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
-        .filter(|path| only.as_deref().is_none_or(|only| path.ends_with(only)))
-        .collect();
-    names.sort();
-    assert!(!names.is_empty(), "no case {only:?} in tests/cases");
-    names.iter().map(|directory| case(directory)).collect()
-}
-
-fn case(directory: &Path) -> Case {
-    let name = directory.file_name().unwrap().to_string_lossy().into_owned();
-    let recording = read(&directory.join("observations.jsonl"));
-    let mut lines = recording.lines();
-    let meta: Value = serde_json::from_str(lines.next().unwrap_or_default())
-        .unwrap_or_else(|error| panic!("{name}: first line: {error}"));
-    assert_eq!(meta["type"], "meta", "{name}: the first line is the meta line");
-    let mut seq = 0;
-    let observations = lines
-        .enumerate()
-        .map(|(index, line)| {
-            let mut observation: Observation = serde_json::from_str(line)
-                .unwrap_or_else(|error| panic!("{name}: observation {}: {error}", index + 2));
-            observation.seq = seq;
-            seq += 1;
-            observation
-        })
-        .collect();
-    let expected = read(&directory.join("expected.jsonl"))
-        .lines()
-        .enumerate()
-        .map(|(index, line)| {
-            let line_number = index + 1;
-            let mut object: Map<String, Value> = serde_json::from_str(line)
-                .unwrap_or_else(|error| panic!("{name}: expected {line_number}: {error}"));
-            let kind = object.remove("type").and_then(|kind| kind.as_str().map(str::to_owned));
-            let kind = kind.unwrap_or_else(|| panic!("{name}: expected {line_number}: no type"));
-            Expectation { line: line_number, kind, object }
-        })
-        .collect();
-    Case { name, origin: serde_json::from_value(meta).unwrap(), observations, expected }
-}
-
-/// What came out: lines, and open sessions as `scan` shows them.
-struct Output {
-    lines: Vec<Value>,
-    sessions: Vec<Value>,
-}
-
-fn replay(case: &Case, rules: &Arc<RuleSet>) -> Output {
-    let mut pipeline = Pipeline::new(Arc::clone(rules), Settings::default());
-    let mut lines = Vec::new();
-    let mut out = |line| lines.push(serde_json::to_value(&line).unwrap());
-    let batch =
-        Batch { origin: Arc::new(case.origin.clone()), observations: case.observations.clone() };
-    let last = case.observations.iter().map(|o| o.at).max().unwrap_or(Timestamp::default());
-    pipeline.feed(batch, &mut out);
-    pipeline.advance(last + SETTLED, &mut out);
-    let sessions = pipeline
-        .sessions(last + SETTLED)
-        .iter()
-        .map(|session| serde_json::to_value(session).unwrap())
-        .collect();
-    pipeline.finish(&mut out);
-    Output { lines, sessions }
-}
 
 /// Titles of the rules of a line, the leading one first.
 fn titles(line: &Value) -> Vec<&str> {
