@@ -236,8 +236,8 @@ fn executions(probe: &Probe) -> Check {
         with_mend(check(name, CheckState::Blind, detail.to_owned()), mend)
     };
     match probe.connector {
-        Err(Errno::EPROTONOSUPPORT) => blind(
-            "no proc connector: the kernel has none, or this is no initial network namespace",
+        Err(Errno::EPROTONOSUPPORT | Errno::ECONNREFUSED) => blind(
+            "no proc connector: the kernel has none, or this is not the initial network namespace",
             "a kernel with CONFIG_PROC_EVENTS, and the host's network namespace",
         ),
         Err(error) => blind(&format!("the proc connector refuses: {}", why(error)), "run as root"),

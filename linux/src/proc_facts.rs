@@ -27,8 +27,9 @@ const DIRECTORY_FRESH: Duration = Duration::from_secs(2);
 /// Verdicts that are kept.
 const DIRECTORIES: usize = 1024;
 
-/// The namespaces that count as the host's: those of pid 1, or of the reader where pid 1 may not be
-/// looked at.
+/// The namespaces that count as the host's: those of pid 1; where pid 1 has more capabilities than the
+/// reader and may not be looked at (ptrace(2), access mode checking), those of the kernel's threads,
+/// which never leave the initial ones; else those of the reader.
 #[derive(Debug, Clone, Default)]
 pub struct Home {
     /// Network.
@@ -43,7 +44,10 @@ impl Home {
     /// Looks.
     pub fn find() -> Self {
         let of = |pid: u32| ProcDir::open(pid).filter(|dir| dir.namespace("net").is_some());
-        let Some(dir) = of(1).or_else(|| of(std::process::id())) else { return Self::default() };
+        let kernel = || of(2).filter(is_kthreadd);
+        let Some(dir) = of(1).or_else(kernel).or_else(|| of(std::process::id())) else {
+            return Self::default();
+        };
         Self {
             net: dir.namespace("net"),
             mnt: dir.namespace("mnt"),
@@ -75,6 +79,13 @@ impl Home {
     pub fn foreign_net(&self, netns: u64) -> Option<u64> {
         (self.net != Some(netns)).then_some(netns)
     }
+}
+
+/// Whether it is the parent of all kernel threads: no parent, no executable. In a container pid 2 is
+/// somebody else.
+fn is_kthreadd(dir: &ProcDir) -> bool {
+    dir.stat().is_some_and(|stat| stat.ppid == 0 && stat.name == b"kthreadd")
+        && dir.link("exe").is_none()
 }
 
 /// A process and what only the sensor needs of it.

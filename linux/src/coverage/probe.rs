@@ -6,14 +6,14 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::socket::{NetlinkAddr, bind};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, send};
 
 use crate::capability::{Capabilities, Status};
 use crate::netlink_socket::{BUFFER, NetlinkSocket};
 use crate::netns::{self, Visitor};
 use crate::proc::ProcDir;
 use crate::proc_facts::Home;
-use crate::{ffi, netlink_diag, netlink_proc, netlink_route, proc};
+use crate::{ffi, netlink, netlink_diag, netlink_proc, netlink_route, proc};
 
 /// Inode of the initial pid namespace, the same on every machine (linux/proc_ns.h: PROC_PID_INIT_INO).
 const INITIAL_PID: u64 = 0xEFFF_FFFC;
@@ -129,7 +129,12 @@ fn rows(protocol: i32, request: impl FnOnce(u32) -> Vec<u8>) -> Result<usize, Er
 fn join_connector() -> Result<(), Errno> {
     let socket = ffi::socket(libc::AF_NETLINK, libc::SOCK_DGRAM, libc::NETLINK_CONNECTOR)
         .map_err(|error| errno(&error))?;
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, netlink_proc::GROUP_PROC))
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, netlink_proc::GROUP_PROC))?;
+    // Joining works in any network namespace, but the kernel listens only in the initial one, and says
+    // ECONNREFUSED elsewhere. A header with no message in it asks for nothing (drivers/connector/
+    // connector.c: cn_rx_skb).
+    send(socket.as_raw_fd(), &netlink::message(netlink::DONE, 0, 0, &[]), MsgFlags::empty())?;
+    Ok(())
 }
 
 /// The option of the last mount at /proc: field 5 of a line is the mount point, and what follows ` - `
