@@ -6,14 +6,14 @@ use std::ffi::CString;
 use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::capability::{self, Capabilities};
 use crate::ffi;
 
-/// Largest file that is compared with a capture tool, in bytes.
+/// Largest file that is compared with a known program, in bytes.
 const COMPARE_LIMIT: u64 = 32 << 20;
 
 /// Directories of data, large on many systems, in which no package puts a program. Left out, so that
@@ -69,7 +69,7 @@ const INTERPRETERS: [&str; 14] = [
 pub enum Why {
     /// File capabilities, of which at least one serves capture.
     Capabilities(Capabilities),
-    /// Set-uid, and a capture tool, a copy of one, or an interpreter.
+    /// Set-uid, and a capture tool, an interpreter, or a copy of one.
     SetUid,
 }
 
@@ -86,7 +86,7 @@ pub struct Privileged {
     pub gid: u32,
     /// It captures as it is, or runs any code.
     pub serves_capture: bool,
-    /// The capture tool of which it is a copy under another name.
+    /// The capture tool or interpreter of which it is a copy under another name.
     pub copy_of: Option<PathBuf>,
 }
 
@@ -114,7 +114,7 @@ pub fn find(roots: &[(PathBuf, usize)], budget: Duration) -> Found {
     let end = Instant::now() + budget;
     let mut found = Found { complete: true, ..Found::default() };
     let mut tools: Vec<(PathBuf, u64)> = Vec::new();
-    let mut set_uid: Vec<Candidate> = Vec::new();
+    let mut candidates: Vec<(Candidate, Why)> = Vec::new();
     // /bin is a link to /usr/bin on most systems: each directory once.
     let mut seen = HashSet::new();
     let mut waiting: VecDeque<(PathBuf, usize)> = roots
@@ -152,35 +152,37 @@ pub fn find(roots: &[(PathBuf, usize)], budget: Duration) -> Found {
                 gid: metadata.gid(),
                 path,
             };
-            if is_capture_tool(&candidate.path) {
+            if candidate.is_known() {
                 tools.push((candidate.path.clone(), candidate.size));
             }
             let capabilities = file_capabilities(&candidate.path);
             let wanted = [capability::NET_RAW, capability::NET_ADMIN, capability::BPF];
             if wanted.iter().any(|number| capabilities.has(*number)) {
-                found.files.push(candidate.privileged(Why::Capabilities(capabilities), &[]));
-            }
-            if candidate.mode & 0o4000 != 0 && metadata.uid() == 0 {
-                set_uid.push(candidate);
+                candidates.push((candidate, Why::Capabilities(capabilities)));
+            } else if candidate.mode & 0o4000 != 0 && metadata.uid() == 0 {
+                candidates.push((candidate, Why::SetUid));
             }
         }
     }
-    // Only now are all tools known of which a set-uid file may be a copy.
-    let set_uid = set_uid.into_iter().map(|candidate| candidate.privileged(Why::SetUid, &tools));
-    found.files.extend(set_uid.filter(|file| file.serves_capture));
+    // Only now are all programs known of which one may be a copy.
+    let files = candidates.into_iter().map(|(candidate, why)| candidate.privileged(why, &tools));
+    found.files.extend(files.filter(|file| file.why != Why::SetUid || file.serves_capture));
     found.files.sort_by(|a, b| a.path.cmp(&b.path));
     found
 }
 
 impl Candidate {
-    fn privileged(&self, why: Why, tools: &[(PathBuf, u64)]) -> Privileged {
-        let by_name = is_capture_tool(&self.path) || is_interpreter(&self.path);
+    fn is_known(&self) -> bool {
+        is_capture_tool(&self.path) || is_interpreter(&self.path)
+    }
+
+    fn privileged(self, why: Why, tools: &[(PathBuf, u64)]) -> Privileged {
+        let known = self.is_known();
         let same = |tool: &&(PathBuf, u64)| tool.1 == self.size && same_bytes(&tool.0, &self.path);
-        let copy_of =
-            if by_name { None } else { tools.iter().find(same).map(|tool| tool.0.clone()) };
+        let copy_of = if known { None } else { tools.iter().find(same).map(|tool| tool.0.clone()) };
         Privileged {
-            serves_capture: by_name || copy_of.is_some(),
-            path: self.path.clone(),
+            serves_capture: known || copy_of.is_some(),
+            path: self.path,
             why,
             mode: self.mode,
             gid: self.gid,
@@ -214,9 +216,12 @@ fn is_interpreter(path: &Path) -> bool {
 }
 
 fn same_bytes(one: &Path, other: &Path) -> bool {
+    // What was a file may have become a pipe meanwhile, where anybody may write.
+    let mut options = fs::OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let read = |path: &Path| {
         let mut bytes = Vec::new();
-        fs::File::open(path).ok()?.take(COMPARE_LIMIT).read_to_end(&mut bytes).ok()?;
+        options.open(path).ok()?.take(COMPARE_LIMIT).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     };
     read(one).is_some_and(|bytes| Some(bytes) == read(other))
