@@ -150,6 +150,15 @@ pub fn set_option(socket: impl AsFd, level: i32, name: i32, value: i32) -> io::R
     check(done)
 }
 
+/// Sets the nice value of the calling thread (setpriority(2): on Linux it is one of a thread's own).
+///
+/// # Errors
+/// EACCES without CAP_SYS_NICE.
+pub fn raise_priority(nice: c_int) -> io::Result<()> {
+    // SAFETY: the call takes numbers only; 0 is the calling thread.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })
+}
+
 fn check(done: c_int) -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -15,6 +15,7 @@ use bpfwatch_core::text::Text;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstatat};
 
+use crate::netns;
 use crate::proc::ProcDir;
 use crate::proc_text;
 use crate::scope::{self, Namespaces};
@@ -24,6 +25,8 @@ use crate::users::Users;
 const PATH_LIMIT: usize = 4096;
 /// How long a verdict on a directory holds.
 const DIRECTORY_FRESH: Duration = Duration::from_secs(2);
+/// How long the name of a namespace holds.
+const NAME_FRESH: Duration = Duration::from_secs(1);
 /// Verdicts that are kept.
 const DIRECTORIES: usize = 1024;
 
@@ -100,8 +103,8 @@ pub struct Facts {
 pub struct Reader {
     home: Home,
     users: Users,
-    /// Names under /run/netns, by inode.
-    pub names: HashMap<u64, Text>,
+    /// Names under /run/netns by inode, and when they were looked up.
+    names: HashMap<u64, (Option<Text>, Instant)>,
     directories: HashMap<(u64, u64, Vec<u8>), (bool, Instant)>,
     host_scope: Arc<Scope>,
 }
@@ -165,13 +168,28 @@ impl Reader {
         Facts { process, netns }
     }
 
-    fn scope(&self, dir: &ProcDir, cgroup: &[u8], net: Option<u64>) -> Option<Arc<Scope>> {
-        let net_name = net.and_then(|net| self.names.get(&net)).cloned();
+    fn scope(&mut self, dir: &ProcDir, cgroup: &[u8], net: Option<u64>) -> Option<Arc<Scope>> {
+        let foreign = net.filter(|net| self.home.net != Some(*net));
+        let net_name = foreign.and_then(|net| self.name(net));
         let namespaces = Namespaces { net_name, ..self.home.compare(dir, net) };
         Some(match scope::from_proc(cgroup, &namespaces)? {
             Scope::Host => Arc::clone(&self.host_scope),
             other => Arc::new(other),
         })
+    }
+
+    /// Name of a network namespace, where it has one.
+    fn name(&mut self, net: u64) -> Option<Text> {
+        if let Some((name, at)) = self.names.get(&net)
+            && at.elapsed() < NAME_FRESH
+        {
+            return name.clone();
+        }
+        let now = Instant::now();
+        self.names.retain(|_, (_, at)| now - *at < NAME_FRESH);
+        let named = netns::named().into_iter().map(|(inode, _, name)| (inode, (Some(name), now)));
+        self.names.extend(named);
+        self.names.entry(net).or_insert((None, now)).0.clone()
     }
 
     /// Whether somebody other than root may write into the image's directory or into one above it, as

@@ -24,12 +24,14 @@ use crate::proc_facts::{Home, Reader};
 use crate::raw::ProcWhat;
 use crate::sensor_state::State;
 use crate::sensor_worker::{Desk, Note, Worker};
-use crate::{clock, netlink_proc, proc, proc_text};
+use crate::{clock, ffi, netlink_proc, proc, proc_text};
 
 /// How long the connector may take to answer the subscription.
 const ANSWER: Duration = Duration::from_secs(1);
 /// Loss makes all processes be read again; so often at most.
 const RESYNC: Duration = Duration::from_secs(5);
+/// Nice value of the thread that reads executed processes.
+const PRIORITY: i32 = -10;
 /// Datagrams taken before other descriptors have their turn.
 const BURST: usize = 256;
 
@@ -70,6 +72,8 @@ impl Sensor for LinuxSensor {
     }
 
     fn run(self: Box<Self>, outlet: &Outlet) -> Result<(), SensorError> {
+        // Executions that end soon take their arguments with them. auditd raises itself likewise.
+        let _ = ffi::raise_priority(PRIORITY);
         let home = Home::find();
         let desk = Desk::default();
         let mut events = Events::new(home.clone(), outlet, &desk);
@@ -157,8 +161,6 @@ impl<'a> Events<'a> {
 
     /// Reads all processes: at the start, and after a loss.
     fn announce_all(&mut self) {
-        self.reader.names =
-            crate::netns::named().into_iter().map(|(i, _, name)| (i, name)).collect();
         let mut before = std::mem::take(&mut self.starts);
         for pid in proc::pids() {
             let facts = self.reader.read(pid);

@@ -155,7 +155,6 @@ impl State {
         self.processes = proc::pids().into_iter().filter_map(namespace).collect();
         let named = netns::named();
         self.ways = netns::ways(home, self.processes.iter().map(|(p, n)| (*p, *n)), &named);
-        self.reader.names = named.into_iter().map(|(inode, _, name)| (inode, name)).collect();
         self.refreshed = Some((start, start.elapsed()));
     }
 
