@@ -99,13 +99,16 @@ pub struct Facts {
     pub netns: Option<u64>,
 }
 
+/// Mount namespace, and device and inode of a root directory.
+type Place = (Option<u64>, u64, u64);
+
 /// Reads processes; keeps what several have in common.
 pub struct Reader {
     home: Home,
     users: Users,
     /// Names under /run/netns by inode, and when they were looked up.
     names: HashMap<u64, (Option<Text>, Instant)>,
-    directories: HashMap<(u64, u64, Vec<u8>), (bool, Instant)>,
+    directories: HashMap<(Place, Vec<u8>), (bool, Instant)>,
     host_scope: Arc<Scope>,
 }
 
@@ -139,14 +142,16 @@ impl Reader {
         let mut process = Process::from_pid(dir.pid());
         process.args = arguments(dir);
         let exe = dir.link("exe");
+        let owner = dir.owner();
         if let Some(stat) = dir.stat() {
+            // It was alive when its owner was looked at, or this read would have failed.
+            process.uid = owner;
             process.start = Some(stat.start);
             process.ppid = Some(stat.ppid);
             process.sid = (stat.sid != 0).then_some(stat.sid);
             process.name = Some(Text::from_bytes(&stat.name));
             process.tty = proc_text::tty_name(stat.tty);
         }
-        process.uid = dir.read("status").and_then(|status| proc_text::effective_uid(&status));
         process.cwd = dir.link("cwd").map(|path| Text::from_bytes_limited(&path, PATH_LIMIT));
         let cgroup = dir.read("cgroup");
         process.unit = cgroup.as_deref().and_then(scope::unit);
@@ -199,15 +204,17 @@ impl Reader {
         if image.starts_with(b"/memfd:") {
             return None;
         }
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = openat(dir.as_fd(), "root", flags, Mode::empty()).ok()?;
-        let facts = fstatat(&root, "", AtFlags::AT_EMPTY_PATH).ok()?;
-        let key = (facts.st_dev, facts.st_ino, folder.to_vec());
+        let facts = fstatat(dir.as_fd(), "root", AtFlags::empty()).ok()?;
+        // The same path may be another folder in another mount namespace.
+        let place = (dir.namespace("mnt"), facts.st_dev, facts.st_ino);
+        let key = (place, folder.to_vec());
         if let Some((verdict, at)) = self.directories.get(&key)
             && at.elapsed() < DIRECTORY_FRESH
         {
             return Some(*verdict);
         }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = openat(dir.as_fd(), "root", flags, Mode::empty()).ok()?;
         let mut verdict = others_write(&facts);
         let relative = folder.strip_prefix(b"/").unwrap_or(folder);
         let ends = relative.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);

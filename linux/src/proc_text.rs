@@ -39,12 +39,6 @@ pub fn stat(line: &[u8]) -> Option<Stat> {
     Some(Stat { name, ppid, sid, tty: u32::try_from(tty & 0xFFFF_FFFF).ok()?, start })
 }
 
-/// Effective user id of `/proc/PID/status`, in the reader's numbering.
-pub fn effective_uid(status: &[u8]) -> Option<u32> {
-    let line = lines(status).find_map(|line| line.strip_prefix(b"Uid:"))?;
-    number(words(line).nth(1)?)
-}
-
 /// Name of a terminal from its device number (Documentation/admin-guide/devices.txt); `None` for none.
 pub fn tty_name(device: u32) -> Option<Text> {
     // fs/proc/array.c prints new_encode_dev().
@@ -180,12 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn users_and_uids() {
+    fn users_by_id() {
         let known = users(b"root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:\n#\nbad\nwww:x:33:33::/:\n");
         assert_eq!(known.len(), 2);
         assert_eq!(known[&0].as_str(), "root");
-        assert_eq!(effective_uid(b"Name:\tx\nUid:\t1000\t0\t0\t0\n"), Some(0));
-        assert_eq!(effective_uid(b"Name:\tx\nUid:\t1000\n"), None);
     }
 
     #[test]
