@@ -4,11 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rsigma_parser::{
-    ConditionExpr, CorrelationCondition, CorrelationRule, CorrelationType, WindowMode,
+    ConditionExpr, ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType,
+    WindowMode,
 };
+
+use rsigma_eval::correlation::compile_correlation;
 
 use super::check::Fault;
 use super::fields::Binding;
+pub use super::shape::{COUNT_LIMIT, Gate, Shape, Valued};
 
 /// Longest time span of a correlation: what is older would have to be remembered, and nobody asks.
 const SPAN_LIMIT_SECS: u64 = 7 * 24 * 3600;
@@ -17,12 +21,13 @@ const SPAN_LIMIT_SECS: u64 = 7 * 24 * 3600;
 #[derive(Debug, Clone)]
 pub struct Correlation {
     /// Its place among the rules.
-    #[allow(dead_code, reason = "read by the correlator")]
     pub index: usize,
     /// The rule as written.
     pub rule: CorrelationRule,
     /// The rules that it refers to, by index, in the order in which it names them.
     pub refers_to: Vec<usize>,
+    /// As the correlator runs it.
+    pub shape: Shape,
 }
 
 /// What correlations make of a rule.
@@ -55,6 +60,8 @@ pub struct Resolved {
     pub refers_to: Vec<usize>,
     /// The detections below it, through other correlations too.
     pub bases: Vec<usize>,
+    /// As the correlator runs it.
+    pub shape: Shape,
 }
 
 /// Something for each of some places, in order.
@@ -99,7 +106,8 @@ pub fn resolve(known: &[Referable<'_>]) -> (ByPlace<Resolved>, ByPlace<Fault>) {
         let Some(rule) = by_place.get(&place).and_then(|known| known.rule) else { continue };
         match level(rule, &refers_to, &by_place, &done) {
             Ok(bases) => {
-                done.insert(place, Resolved { refers_to, bases });
+                let shape = Shape::of(rule);
+                done.insert(place, Resolved { refers_to, bases, shape });
             }
             Err(fault) => {
                 faults.insert(place, fault);
@@ -134,17 +142,59 @@ fn form(rule: &CorrelationRule) -> Result<(), Fault> {
     {
         return Err(fault("gap", "the gap is longer than the time span"));
     }
-    let temporal = matches!(
-        rule.correlation_type,
-        CorrelationType::Temporal | CorrelationType::TemporalOrdered
-    );
-    match &rule.condition {
-        CorrelationCondition::Extended(_) if !temporal => {
-            Err(fault("condition", "only temporal correlations take a condition of rule names"))
+    let ordered = rule.correlation_type == CorrelationType::TemporalOrdered;
+    if ordered && rule.window != WindowMode::Sliding {
+        return Err(fault("window", "temporal_ordered goes with a sliding window"));
+    }
+    if let CorrelationCondition::Threshold { predicates, field, .. } = &rule.condition {
+        threshold(rule, predicates, field.is_some())?;
+    }
+    // The rest is rsigma's to say.
+    compile_correlation(&Shape::of(rule).rule)
+        .map(|_| ())
+        .map_err(|error| fault("correlation", error.to_string()))
+}
+
+fn threshold(
+    rule: &CorrelationRule,
+    predicates: &[(ConditionOperator, u64)],
+    has_field: bool,
+) -> Result<(), Fault> {
+    let highest = predicates.iter().map(|(_, number)| *number).max().unwrap_or(0);
+    let from_below = |(operator, number): &(ConditionOperator, u64)| match operator {
+        ConditionOperator::Gt => true,
+        ConditionOperator::Gte | ConditionOperator::Eq => *number > 0,
+        _ => false,
+    };
+    match rule.correlation_type {
+        CorrelationType::Temporal | CorrelationType::TemporalOrdered => {
+            let all = rule.rules.len() as u64;
+            // What rsigma makes of no condition at all is `gte: 1`.
+            if predicates == [(ConditionOperator::Gte, 1)]
+                || predicates == [(ConditionOperator::Gte, all)]
+            {
+                return Ok(());
+            }
+            let what = "a temporal correlation asks for all of its rules, \
+                        or has a condition of their names";
+            Err(fault("condition", what))
         }
-        CorrelationCondition::Threshold { field: None, .. }
-            if !temporal && rule.correlation_type != CorrelationType::EventCount =>
-        {
+        CorrelationType::EventCount | CorrelationType::ValueCount => {
+            if !predicates.iter().any(from_below) {
+                let what = "the condition is true at the first event: \
+                            give it a lower bound (gt, gte or eq)";
+                return Err(fault("condition", what));
+            }
+            if highest > COUNT_LIMIT as u64 {
+                let what = format!("no more than {COUNT_LIMIT} are counted");
+                return Err(fault("condition", what));
+            }
+            if rule.correlation_type == CorrelationType::ValueCount && !has_field {
+                return Err(fault("condition", "value_count needs a `field` in its condition"));
+            }
+            Ok(())
+        }
+        _ if !has_field => {
             Err(fault("condition", "this type of correlation needs a `field` in its condition"))
         }
         _ => Ok(()),

@@ -324,7 +324,8 @@ fn assemble(
             (Body::Correlation(rule), _, Some(resolved)) => {
                 let rule = (**rule).clone();
                 let refers_to = indices(&resolved.refers_to);
-                set.correlations.push(Correlation { index, rule, refers_to });
+                let shape = resolved.shape;
+                set.correlations.push(Correlation { index, rule, refers_to, shape });
                 logsources(drafts, &resolved.bases)
             }
             (body, Some(passed), _) => {

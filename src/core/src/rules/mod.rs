@@ -14,6 +14,7 @@ mod expected;
 pub mod fields;
 mod load;
 mod page;
+mod shape;
 
 use std::fmt;
 use std::sync::Arc;
