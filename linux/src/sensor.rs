@@ -20,7 +20,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::netlink::Messages;
 use crate::netlink_socket::{BUFFER, NetlinkSocket};
-use crate::proc_facts::{Home, Reader};
+use crate::proc::ProcDir;
+use crate::proc_facts::{Facts, Home, Reader};
 use crate::raw::ProcWhat;
 use crate::sensor_state::State;
 use crate::sensor_worker::{Desk, Note, Worker};
@@ -32,6 +33,8 @@ const ANSWER: Duration = Duration::from_secs(1);
 const RESYNC: Duration = Duration::from_secs(5);
 /// Nice value of the thread that reads executed processes.
 const PRIORITY: i32 = -10;
+/// Time between walks over all processes where no event tells of them.
+const POLL: Duration = Duration::from_secs(1);
 /// Datagrams taken before other descriptors have their turn.
 const BURST: usize = 256;
 
@@ -118,6 +121,7 @@ struct Events<'a> {
     answer_due: Option<Instant>,
     resynced: Instant,
     resync_due: bool,
+    polled: Instant,
 }
 
 impl<'a> Events<'a> {
@@ -133,6 +137,7 @@ impl<'a> Events<'a> {
             answer_due: None,
             resynced: Instant::now(),
             resync_due: false,
+            polled: Instant::now(),
         }
     }
 
@@ -161,29 +166,75 @@ impl<'a> Events<'a> {
 
     /// Reads all processes: at the start, and after a loss.
     fn announce_all(&mut self) {
-        let mut before = std::mem::take(&mut self.starts);
+        let before = std::mem::take(&mut self.starts);
         for pid in proc::pids() {
             let facts = self.reader.read(pid);
-            if facts.process.start.is_none() {
-                continue;
+            if facts.process.start.is_some() {
+                self.arrived(facts, &before, |_, _| Kind::Running);
             }
-            self.starts.insert(pid, facts.process.start);
-            if let Some(netns) = facts.netns
-                && !before.is_empty()
-            {
-                self.desk.leave(Note::Exec(pid, netns));
-            }
-            if before.get(&pid).is_some_and(|start| *start == facts.process.start) {
-                before.remove(&pid);
-            }
-            self.offer(clock::now(), facts.process, Kind::Running);
         }
-        for (pid, start) in before {
-            self.desk.leave(Note::Exit(pid));
-            self.offer(clock::now(), Process { start, ..Process::from_pid(pid) }, Kind::Exited);
-        }
+        self.left(before);
         self.resynced = Instant::now();
         self.resync_due = false;
+    }
+
+    /// Looks for new and ended processes where no event tells of them.
+    fn poll_processes(&mut self) {
+        let mut before = std::mem::take(&mut self.starts);
+        for pid in proc::pids() {
+            let start = ProcDir::open(pid).and_then(|dir| Some(dir.stat()?.start));
+            match before.get(&pid) {
+                Some(known) if start.is_some() && *known == start => {
+                    before.remove(&pid);
+                    self.starts.insert(pid, start);
+                }
+                _ => {
+                    let facts = self.reader.read(pid);
+                    if facts.process.start.is_some() {
+                        self.arrived(facts, &before, copied_or_executed);
+                    }
+                }
+            }
+        }
+        self.left(before);
+        self.polled = Instant::now();
+    }
+
+    /// A process that a walk found. Had its number been another's, that one has ended.
+    fn arrived(
+        &mut self,
+        facts: Facts,
+        before: &HashMap<u32, Option<u64>>,
+        kind: impl FnOnce(&mut Reader, &Process) -> Kind,
+    ) {
+        let Facts { process, netns } = facts;
+        let known = before.get(&process.pid);
+        if let Some(start) = known.filter(|start| **start != process.start) {
+            self.ended(process.pid, *start);
+        }
+        self.starts.insert(process.pid, process.start);
+        if let Some(netns) = netns
+            && !before.is_empty()
+        {
+            self.desk.leave(Note::Exec(process.pid, netns));
+        }
+        let kind = kind(&mut self.reader, &process);
+        self.offer(clock::now(), process, kind);
+    }
+
+    /// What was there before a walk and was not found by it.
+    fn left(&self, before: HashMap<u32, Option<u64>>) {
+        let mut gone: Vec<_> =
+            before.into_iter().filter(|(pid, _)| !self.starts.contains_key(pid)).collect();
+        gone.sort_unstable();
+        for (pid, start) in gone {
+            self.ended(pid, start);
+        }
+    }
+
+    fn ended(&self, pid: u32, start: Option<u64>) {
+        self.desk.leave(Note::Exit(pid));
+        self.offer(clock::now(), Process { start, ..Process::from_pid(pid) }, Kind::Exited);
     }
 
     fn watch(&mut self, stop: &EventFd) -> Result<(), SensorError> {
@@ -201,7 +252,11 @@ impl<'a> Events<'a> {
             }
             if self.answer_due.is_some_and(|due| Instant::now() >= due) {
                 self.answer_due = None;
+                self.connector = None;
                 self.lost(0, "proc connector does not answer: other pid or user namespace");
+            }
+            if self.connector.is_none() && self.polled.elapsed() >= POLL {
+                self.poll_processes();
             }
             if self.resync_due && self.resynced.elapsed() >= RESYNC {
                 self.announce_all();
@@ -220,11 +275,8 @@ impl<'a> Events<'a> {
                 .filter_map(|source| source.as_ref())
                 .map(|source| PollFd::new(source.as_fd(), PollFlags::POLLIN)),
         );
-        let timeout = if self.answer_due.is_some() || self.resync_due {
-            PollTimeout::from(200u8)
-        } else {
-            PollTimeout::NONE
-        };
+        let impatient = self.answer_due.is_some() || self.resync_due || self.connector.is_none();
+        let timeout = if impatient { PollTimeout::from(200u8) } else { PollTimeout::NONE };
         match poll(&mut wait, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(error) => return Err(fail("poll", error)),
@@ -261,6 +313,7 @@ impl<'a> Events<'a> {
             ProcWhat::Answer(0) => self.answer_due = None,
             ProcWhat::Answer(error) => {
                 self.answer_due = None;
+                self.connector = None;
                 let error = nix::Error::from_raw(error.cast_signed());
                 self.lost(0, &format!("proc connector refuses: {error}"));
             }
@@ -303,6 +356,17 @@ impl<'a> Events<'a> {
         if any {
             self.desk.leave(Note::Link);
         }
+    }
+}
+
+/// What became of a process that is new since the last walk: a copy looks like its parent.
+fn copied_or_executed(reader: &mut Reader, process: &Process) -> Kind {
+    let parent = process.ppid.map(|ppid| reader.read(ppid).process);
+    match parent {
+        Some(parent) if parent.image == process.image && parent.args == process.args => {
+            Kind::Forked
+        }
+        _ => Kind::Executed,
     }
 }
 

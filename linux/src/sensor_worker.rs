@@ -1,12 +1,11 @@
 //! The thread that looks for handles: each second everywhere, and soon after something happened there
 //! where it happened.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bpfwatch_core::observation::Kind;
-use bpfwatch_core::process::Process;
 use bpfwatch_core::sensor::Outlet;
 
 use crate::clock;
@@ -115,7 +114,6 @@ pub struct Worker {
     /// Looks that are due: milliseconds since the start, and namespace.
     due: BTreeSet<(u64, u64)>,
     last: HashMap<u64, u64>,
-    holders: BTreeMap<u32, Arc<Process>>,
 }
 
 impl Worker {
@@ -129,7 +127,6 @@ impl Worker {
             start: Instant::now(),
             due: BTreeSet::new(),
             last: HashMap::new(),
-            holders: BTreeMap::new(),
         }
     }
 
@@ -224,7 +221,52 @@ impl Worker {
             };
             outlet.offer(at, sensor, actor, kind);
         }
-        self.holders = self.state.holders();
-        desk.lock().holders = self.holders.keys().copied().collect();
+        desk.lock().holders = self.state.holders().into_keys().collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(desk: &Desk, note: Note) -> Duration {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                desk.leave(note);
+            });
+            let mut notes = Vec::new();
+            let overflowed = desk.wait(start + Duration::from_millis(600), &mut notes);
+            assert_eq!(overflowed, Some(false));
+            assert_eq!(notes.len(), 1);
+        });
+        start.elapsed()
+    }
+
+    #[test]
+    fn only_what_matters_wakes() {
+        let desk = Desk::default();
+        desk.lock().holders.insert(7);
+        for note in [Note::Exec(1, 2), Note::Link, Note::Resync, Note::Fork(7, 8), Note::Exit(7)] {
+            assert!(waits(&desk, note) < Duration::from_millis(500), "{note:?}");
+        }
+        for note in [Note::Fork(1, 7), Note::Exit(1)] {
+            assert!(waits(&desk, note) >= Duration::from_millis(600), "{note:?}");
+        }
+    }
+
+    #[test]
+    fn too_many_notes_are_told_and_the_end_is_the_end() {
+        let desk = Desk::default();
+        for pid in 0..=NOTES as u32 {
+            desk.leave(Note::Exit(pid));
+        }
+        let mut notes = Vec::new();
+        assert_eq!(desk.wait(Instant::now(), &mut notes), Some(true));
+        assert_eq!(notes.len(), NOTES);
+        assert_eq!(desk.wait(Instant::now(), &mut notes), Some(false));
+        desk.stop();
+        assert_eq!(desk.wait(Instant::now() + Duration::from_secs(60), &mut notes), None);
     }
 }
