@@ -43,8 +43,10 @@ pub enum Look {
     First,
     /// All namespaces, with interfaces and a check of the known holders.
     Steady,
-    /// New sockets only, because something happened.
+    /// Sockets only, because a process did something.
     Woken,
+    /// Sockets and interfaces, because an interface changed.
+    Changed,
 }
 
 /// See the module.
@@ -124,9 +126,10 @@ impl State {
         held.map(|(_, entry)| entry.netns).collect()
     }
 
-    /// All namespaces that are known.
-    pub fn namespaces(&self) -> Vec<u64> {
-        self.ways.keys().copied().collect()
+    /// The own namespace, and all others that are known.
+    pub fn namespaces(&self) -> (u64, Vec<u64>) {
+        let home = self.scanner.home_inode();
+        (home, self.ways.keys().copied().filter(|netns| *netns != home).collect())
     }
 
     fn remember(&mut self, pid: u32) {
@@ -271,7 +274,7 @@ impl State {
             wanted.retain(|inode| !found.contains_key(inode));
         }
         // Not again and again: what is not found now is searched for at the next steady look.
-        let too_soon = look == Look::Woken
+        let too_soon = matches!(look, Look::Woken | Look::Changed)
             && self.searched.is_some_and(|(at, cost)| at.elapsed() < cost * SEARCH_SHARE);
         if !wanted.is_empty() && !too_soon {
             self.search_all(&wanted, &mut found);

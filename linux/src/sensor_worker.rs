@@ -17,6 +17,9 @@ use crate::sensor_table::Said;
 const AFTER_EXEC: [u64; 7] = [5, 20, 40, 80, 160, 320, 500];
 /// A namespace is not looked into more often than this, in milliseconds.
 const PACE: u64 = 20;
+/// A change of an interface makes all namespaces be looked into; for many of them, not more often than
+/// this for each, in milliseconds.
+const PACE_EACH: u64 = 5;
 /// Notes that may wait; more means that processes are to be listed anew.
 const NOTES: usize = 100_000;
 
@@ -114,6 +117,8 @@ pub struct Worker {
     /// Looks that are due: milliseconds since the start, and namespace.
     due: BTreeSet<(u64, u64)>,
     last: HashMap<u64, u64>,
+    /// The next look that is due is to list interfaces too.
+    link: bool,
 }
 
 impl Worker {
@@ -127,6 +132,7 @@ impl Worker {
             start: Instant::now(),
             due: BTreeSet::new(),
             last: HashMap::new(),
+            link: false,
         }
     }
 
@@ -156,7 +162,9 @@ impl Worker {
             } else {
                 let namespaces = self.take_due();
                 if !namespaces.is_empty() {
-                    self.state.look_into(Look::Woken, &namespaces, &mut said)?;
+                    let link = std::mem::take(&mut self.link);
+                    let look = if link { Look::Changed } else { Look::Woken };
+                    self.state.look_into(look, &namespaces, &mut said)?;
                 }
             }
             self.offer(&mut said, desk, outlet);
@@ -179,21 +187,23 @@ impl Worker {
             Note::Fork(parent, child) => self.state.forked(parent, child, said),
             Note::Exit(pid) => {
                 for netns in self.state.exited(pid) {
-                    self.soon(netns);
+                    self.soon(netns, PACE);
                 }
             }
             Note::Link => {
-                for netns in self.state.namespaces() {
-                    self.soon(netns);
-                }
+                let (home, others) = self.state.namespaces();
+                let pace = PACE.max(PACE_EACH * others.len() as u64);
+                self.soon(home, PACE);
+                others.into_iter().for_each(|netns| self.soon(netns, pace));
+                self.link = true;
             }
             Note::Resync => self.state.forget_processes(),
         }
     }
 
     /// A look at once, or as soon as the pace allows.
-    fn soon(&mut self, netns: u64) {
-        let earliest = self.last.get(&netns).map_or(0, |last| last + PACE);
+    fn soon(&mut self, netns: u64, pace: u64) {
+        let earliest = self.last.get(&netns).map_or(0, |last| last + pace);
         self.due.insert((self.now().max(earliest), netns));
     }
 
