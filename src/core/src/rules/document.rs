@@ -42,13 +42,15 @@ impl Document<'_> {
 
     /// First line on which `word` stands as a key, with or without modifiers.
     pub fn line_of_key(&self, word: &str) -> Option<usize> {
-        self.text
-            .lines()
-            .position(|line| {
-                let key = line.trim_start_matches([' ', '-', '\'', '"', '?']);
-                key.strip_prefix(word).is_some_and(|rest| rest.starts_with([':', '|', '\'', '"']))
+        let is_key = |line: &str| {
+            line.match_indices(word).any(|(at, _)| {
+                let before = line[..at].chars().next_back();
+                let after = line[at + word.len()..].chars().next();
+                before.is_none_or(|c| " {,-'\"?".contains(c))
+                    && after.is_some_and(|c| ":|'\"".contains(c))
             })
-            .map(|index| self.first + index)
+        };
+        self.text.lines().position(is_key).map(|index| self.first + index)
     }
 }
 
@@ -143,10 +145,10 @@ fn brackets(document: &Document<'_>) -> Result<(), (Option<usize>, String)> {
                 b']' | b'}' => depth = depth.saturating_sub(1),
                 _ => {}
             }
-        }
-        if depth > BRACKET_LIMIT {
-            let what = format!("brackets are nested deeper than {BRACKET_LIMIT}");
-            return Err((Some(document.line_of(index + 1)), what));
+            if depth > BRACKET_LIMIT {
+                let what = format!("brackets are nested deeper than {BRACKET_LIMIT}");
+                return Err((Some(document.line_of(index + 1)), what));
+            }
         }
     }
     Ok(())
