@@ -121,7 +121,7 @@ fn one(way: &str, threads: usize, path: &Path) {
     assert!(observations > 0);
     let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
     let micros = |time: nix::sys::time::TimeVal| {
-        u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap()
+        u64::try_from(time.tv_sec()).unwrap() * 1_000_000 + u64::try_from(time.tv_usec()).unwrap()
     };
     let cpu = micros(usage.user_time()) + micros(usage.system_time());
     println!("{cpu} {} {}", wall.as_micros(), peak_kb());
