@@ -36,7 +36,7 @@ pub fn render(rule: &Rule, kind: &str, style: &Style) -> String {
     }
     out.push('\n');
     match &rule.page {
-        Some(page) => push_markdown(&mut out, style, page),
+        Some(page) => push_markdown(&mut out, style, without_title(page, &rule.shown.title)),
         None => {
             push_markdown(&mut out, style, rule.description.as_deref().unwrap_or_default());
             if !rule.falsepositives.is_empty() {
@@ -52,6 +52,14 @@ pub fn render(rule: &Rule, kind: &str, style: &Style) -> String {
         }
     }
     out
+}
+
+/// The page without its first heading where that says the title again.
+fn without_title<'a>(page: &'a str, title: &str) -> &'a str {
+    match page.trim_start().split_once('\n') {
+        Some((first, rest)) if heading(first) == Some(title) => rest.trim_start(),
+        _ => page,
+    }
 }
 
 fn push_heading(out: &mut String, style: &Style, text: &str) {
@@ -119,6 +127,12 @@ fn push_wrapped(out: &mut String, style: &Style, lead: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_title_is_said_once() {
+        assert_eq!(without_title("# A\n\n## Goal\n", "A"), "## Goal\n");
+        assert_eq!(without_title("# B\n\n## Goal\n", "A"), "# B\n\n## Goal\n");
+    }
 
     #[test]
     fn markdown_is_wrapped_and_cannot_steer_the_terminal() {

@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::{FormatArgs, RuleArgs};
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{self, Shape};
-use crate::page;
 use crate::wiring::rules;
+use crate::{page, platform};
 
 /// List, check and explain the rules
 #[derive(Debug, Args)]
@@ -119,12 +119,19 @@ impl List {
     fn run(&self) -> Outcome {
         let loaded = rules::load(true, &self.rules.dirs)?;
         rules::warn(&loaded);
-        let rules = loaded.set.rules();
+        let os = platform::current().origin().os;
+        // A rule for every system may need a field that this one never supplies.
+        let never = |index| loaded.set.never_on(index, os);
+        let rules: Vec<(&Rule, Option<&str>)> = (loaded.set.rules().iter().enumerate())
+            .map(|(index, rule)| (rule, rule.never_here.as_deref().or_else(|| never(index))))
+            .collect();
         let text = match self.format.format {
-            Shape::Human => table(rules),
+            Shape::Human => table(&rules),
             Shape::Json => rules
                 .iter()
-                .map(|rule| serde_json::to_string(&json(rule)).unwrap_or_default() + "\n")
+                .map(|(rule, never)| {
+                    serde_json::to_string(&json(rule, *never)).unwrap_or_default() + "\n"
+                })
                 .collect(),
         };
         output::print(&text)?;
@@ -132,7 +139,7 @@ impl List {
     }
 }
 
-fn json(rule: &Rule) -> RuleLine<'_> {
+fn json<'a>(rule: &'a Rule, never_here: Option<&'a str>) -> RuleLine<'a> {
     RuleLine {
         line: "rule",
         id: &rule.shown.id,
@@ -147,15 +154,15 @@ fn json(rule: &Rule) -> RuleLine<'_> {
         path: &rule.path,
         rule_line: rule.line,
         page: rule.page.is_some(),
-        never_here: rule.never_here.as_deref(),
+        never_here,
     }
 }
 
 /// One line for each rule; the id is cut to what `rules explain` needs.
-fn table(rules: &[Rule]) -> String {
+fn table(rules: &[(&Rule, Option<&str>)]) -> String {
     let style = output::style();
     let width = |of: fn(&Rule) -> &str| {
-        rules.iter().map(|rule| visible::width(&visible::escaped(of(rule)))).max().unwrap_or(0)
+        rules.iter().map(|(rule, _)| visible::width(&visible::escaped(of(rule)))).max().unwrap_or(0)
     };
     let source_width = width(|rule| &rule.logsource).max("LOGSOURCE".len());
     let pad = |text: &str, width: usize| " ".repeat(width.saturating_sub(visible::width(text)));
@@ -163,7 +170,7 @@ fn table(rules: &[Rule]) -> String {
     let head = format!("{:<13}  {:<8}  {:<source_width$}  TITLE\n", "LEVEL", "ID", "LOGSOURCE");
     style.push(&mut out, Paint::Bold, head.trim_end());
     out.push('\n');
-    for rule in rules {
+    for (rule, never) in rules {
         let level = rule.shown.level;
         // A filter withholds findings: it has no level of its own.
         let (paint, word) = match rule.kind {
@@ -183,7 +190,7 @@ fn table(rules: &[Rule]) -> String {
         if rule.kind == RuleKind::Correlation {
             style.push(&mut out, Paint::Dim, "  (correlation)");
         }
-        if let Some(field) = &rule.never_here {
+        if let Some(field) = never {
             let remark = format!("  (never matches here: no {})", visible::escaped(field));
             style.push(&mut out, Paint::Dim, &remark);
         }

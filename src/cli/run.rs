@@ -177,10 +177,11 @@ impl Daemon {
                 }
             }
         }
+        // Before the sensors end: how they fared until now.
+        self.heartbeat();
         let (sinks, level) = (&self.sinks, self.plan.config.level);
         let stopped = self.live.stop(&mut |line| send(sinks, level, line));
         self.save();
-        self.heartbeat();
         std::mem::take(&mut self.sinks).stop();
         output::note("stopped");
         stopped?;
