@@ -1,6 +1,6 @@
 //! What a replay costs: CPU, wall time and memory, beside parsing alone.
 //!
-//! `cargo bench --bench replay [-- --mb 200]`. Each way runs in a process of its own, so that CPU time
+//! `cargo bench --bench replay [-- --mb 200]`; `-- --generate 200 FILE` leaves such a file. Each way runs in a process of its own, so that CPU time
 //! (getrusage) and peak memory are its own. The aims: a replay costs at most twice the CPU of parsing the
 //! same file into the same type with as many threads; two cores need at most 0.65 of the wall time
 //! of one; a file of any size stays under 200 MB of memory.
@@ -31,6 +31,9 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--one", way, threads, path] => one(way, threads.parse().unwrap(), Path::new(path)),
+        ["--generate", mb, path] => {
+            generate(Path::new(path), mb.parse::<u64>().unwrap() * 1_000_000);
+        }
         ["--mb", mb] => all(mb.parse().unwrap()),
         [] => all(200),
         _ => panic!("usage: cargo bench --bench replay [-- --mb MEGABYTES]"),

@@ -259,7 +259,7 @@ fn joined<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<Joined, A::Error> {
             if self.0.count > 0 {
                 self.0.text.push('\0');
             }
-            if argument.contains('\0') {
+            if memchr::memchr(0, argument.as_bytes()).is_some() {
                 self.0.text.push_str(&argument.replace('\0', " "));
             } else {
                 self.0.text.push_str(argument);
@@ -268,7 +268,8 @@ fn joined<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<Joined, A::Error> {
             Ok(())
         }
     }
-    let mut out = Joined::default();
+    // Enough for most; growing from nothing copies the text several times.
+    let mut out = Joined { text: String::with_capacity(1024), count: 0 };
     while seq.next_element_seed(Append(&mut out))?.is_some() {}
     Ok(out)
 }

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::handle::Handle;
 use crate::observation::{Interface, Kind, Observation};
@@ -27,7 +27,7 @@ pub struct Wire<'a> {
     sensor: Arc<str>,
     #[serde(borrow)]
     kind: Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "process")]
     process: Option<Arc<Process>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     handle: Option<Handle>,
@@ -51,6 +51,11 @@ pub struct Wire<'a> {
     uid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gid: Option<u32>,
+}
+
+/// Into the `Arc` without the detour through a `Box` that serde's own way takes: a process is large.
+fn process<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Process>>, D::Error> {
+    Ok(Option::<Process>::deserialize(deserializer)?.map(Arc::new))
 }
 
 fn observation() -> Cow<'static, str> {
@@ -79,11 +84,12 @@ pub enum WireError {
 impl TryFrom<Wire<'_>> for Observation {
     type Error = WireError;
 
-    fn try_from(wire: Wire<'_>) -> Result<Self, WireError> {
+    fn try_from(mut wire: Wire<'_>) -> Result<Self, WireError> {
         if wire.line != "observation" {
             return Err(WireError::Type(wire.line.into_owned()));
         }
-        let handle = |kind| wire.handle.clone().ok_or(WireError::Missing { kind, field: "handle" });
+        let mut given = wire.handle.take();
+        let mut handle = |kind| given.take().ok_or(WireError::Missing { kind, field: "handle" });
         let kind = match &*wire.kind {
             "running" => Kind::Running,
             "forked" => Kind::Forked,
