@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use crate::alerts::{Alerts, First, Folded, Remembered, Repeated, Reported, UnitId};
 use crate::events::{PostureEvent, ProcessEvent, SessionEvent};
-use crate::finding::{Closed, Host, Level, Line, Lost, RuleRef, SessionLine, Verdict};
+use crate::finding::{Closed, Evidence, Host, Level, Line, Lost, RuleRef, SessionLine, Verdict};
 use crate::observation::{Kind, Observation, Origin};
 use crate::pipeline::{Counters, Settings};
 use crate::report::Reporter;
+use crate::rules::correlate::{Correlated, Correlator, Moment};
 use crate::rules::{Hit, RuleSet};
 use crate::session::{Change, SessionChanged};
+use crate::text::Text;
 use crate::time::Timestamp;
 use crate::tracker::{Event, Tracker};
 
@@ -40,6 +42,7 @@ struct Loss {
 pub struct Lane {
     rules: Arc<RuleSet>,
     tracker: Tracker,
+    correlator: Correlator,
     alerts: Alerts,
     reporter: Reporter,
     standings: HashMap<Arc<str>, Standing>,
@@ -55,6 +58,7 @@ impl Lane {
         Self {
             rules: Arc::clone(rules),
             tracker: Tracker::new(Arc::clone(origin)),
+            correlator: Correlator::new(Arc::clone(rules)),
             alerts: Alerts::default(),
             reporter: Reporter::new(origin, Arc::clone(rules), settings.redact),
             standings: HashMap::new(),
@@ -169,6 +173,13 @@ impl Lane {
                     }
                     self.counters.withheld += found.withheld.len() as u64;
                     self.alerts.executed(&process, &found.hits, at, seq);
+                    let what = process.image.as_ref().map_or("", Text::as_str);
+                    let moment = Moment { at, seq, what };
+                    let fired = self.correlator.feed(&event, moment, &found.correlated);
+                    if let Some((hits, evidence)) = self.correlated(fired) {
+                        self.alerts.executed(&process, &hits, at, seq);
+                        self.alerts.add_evidence_of_process(&process, evidence);
+                    }
                 }
                 Event::Session(changed) => self.session(&changed, out),
                 Event::Posture(observation) => {
@@ -191,12 +202,23 @@ impl Lane {
         self.counters.withheld += found.withheld.len() as u64;
         let withheld: Vec<Hit> = found.withheld.iter().map(|w| w.hit.clone()).collect();
         self.alerts.session(changed, &found.hits, &withheld);
-        if changed.change != Change::Closed {
+        let owner = changed.session.owner().and_then(|owner| owner.image.as_ref());
+        let what = owner.map_or("", Text::as_str);
+        let moment = Moment { at: changed.at, seq: changed.seq, what };
+        let fired = self.correlator.feed(&event, moment, &found.correlated);
+        if let Some((hits, evidence)) = self.correlated(fired) {
+            self.alerts.session(changed, &hits, &[]);
+            self.alerts.add_evidence_of_session(&changed.session.id, evidence);
+        }
+        if changed.session.closed_at.is_none() {
             let standing = Standing { hits: found.hits, expected_by: found.expected_by };
             self.standings.insert(Arc::clone(&changed.session.id), standing);
             return;
         }
         self.standings.remove(&changed.session.id);
+        if changed.change != Change::Closed {
+            return;
+        }
         let unit = self.alerts.of_session(&changed.session.id);
         let Some(leading) = unit.and_then(|unit| unit.hits.first()).map(|(hit, _)| hit.clone())
         else {
@@ -208,6 +230,26 @@ impl Lane {
             let closed: Closed = self.reporter.closed(&reported, &leading, changed);
             out(Line::Closed(Box::new(closed)));
         }
+    }
+
+    /// The hits of correlations that fired, and what led to them as evidence.
+    fn correlated(&self, fired: Vec<Correlated>) -> Option<(Vec<Hit>, Vec<Evidence>)> {
+        if fired.is_empty() {
+            return None;
+        }
+        let mut evidence: Vec<Evidence> = Vec::new();
+        for contribution in fired.iter().flat_map(|fired| &fired.contributions) {
+            let rule = self.rules.rules().get(contribution.rule);
+            let title = rule.map_or("", |rule| &rule.shown.title);
+            let what = self.reporter.text(&Text::from(&*contribution.what));
+            evidence.push(Evidence {
+                time: contribution.at,
+                kind: "correlated",
+                pid: None,
+                detail: Some(format!("{title}: {what}")),
+            });
+        }
+        Some((fired.into_iter().map(|fired| fired.hit).collect(), evidence))
     }
 
     fn report_due(&mut self, now: Option<Timestamp>, out: &mut dyn FnMut(Line)) {

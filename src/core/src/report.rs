@@ -9,7 +9,6 @@ use crate::finding::{
 };
 use crate::ids;
 use crate::observation::{Origin, Os};
-use crate::process::Process;
 use crate::rules::{Hit, RuleSet};
 use crate::session::{CaptureSession, SessionChanged};
 use crate::text::Text;
@@ -54,6 +53,11 @@ impl Reporter {
         self.host.os
     }
 
+    /// A text in output.
+    pub fn text(&self, text: &Text) -> String {
+        self.viewer.text(text)
+    }
+
     /// The finding of a unit as it stands; `None` where no rule matches it.
     pub fn finding(&self, unit: &Unit, executed_at: Option<Timestamp>) -> Option<Finding> {
         let (leading, time) = unit.hits.first()?;
@@ -81,7 +85,7 @@ impl Reporter {
             process,
             holders,
             scope: subject.and_then(|process| process.scope.clone()),
-            evidence: unit.evidence(executed_at),
+            evidence: unit.evidence(executed_at, |image| self.viewer.text(image)),
             update_of,
             redacted,
             response: self.response(leading),
@@ -101,7 +105,10 @@ impl Reporter {
             title: leading.rule.title.clone(),
             level: leading.rule.level,
             session: view(session),
-            image: session.owner().and_then(|owner| image(owner)),
+            image: session
+                .owner()
+                .and_then(|owner| owner.image.as_ref())
+                .map(|image| self.viewer.text(image)),
             pid: session.owner().map(|owner| owner.pid),
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         }
@@ -155,10 +162,6 @@ impl Reporter {
     fn response(&self, hit: &Hit) -> Vec<String> {
         self.rules.rules().get(hit.index).map(|rule| rule.response.clone()).unwrap_or_default()
     }
-}
-
-fn image(process: &Process) -> Option<String> {
-    process.image.as_ref().map(|image| image.to_string())
 }
 
 fn view(session: &CaptureSession) -> SessionView {

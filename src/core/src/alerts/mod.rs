@@ -1,6 +1,6 @@
 //! Turns rule hits into alerts: one for each session, not one for each rule.
 //!
-//! A hit on an execution waits a second for the handle that it may lead to; a hit on a session waits
+//! A hit on an execution waits 1.2 s for the handle that it may lead to; a hit on a session waits
 //! 300 ms, so that promiscuous mode and the other rules come in the same alert. A second line about
 //! the same session comes only when the level rises, and one when it ends.
 
@@ -12,25 +12,31 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::finding::Evidence;
 use crate::handle::HandleKey;
 use crate::observation::{Kind, Observation};
 use crate::process::{Process, ProcessKey};
 use crate::rules::Hit;
-use crate::session::{Change, SessionChanged};
+use crate::session::SessionChanged;
 use crate::time::Timestamp;
 
 pub use fold::{First, Folded, Folds, Repeated};
 pub use restart::Remembered;
 pub use unit::{Reported, Unit};
 
-/// How long a matching execution waits for a handle.
-const EXECUTION_WAIT: Duration = Duration::from_secs(1);
+/// How long a matching execution waits for a handle, or for the next execution on the way to one.
+const EXECUTION_WAIT: Duration = Duration::from_millis(1200);
+/// How long executions that follow each other (tshark, then dumpcap three times) can wait in all.
+const EXECUTION_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long a matching session waits for what belongs to it.
 const SESSION_WAIT: Duration = Duration::from_millis(300);
 /// How long a promiscuous interface waits for the session that explains it.
 const POSTURE_WAIT: Duration = Duration::from_millis(1500);
 /// Alerts in the making, reported ones of open sessions included.
 const MAX_UNITS: usize = 16_384;
+
+/// Interfaces whose last promiscuous session is remembered.
+const MAX_INTERFACES: usize = 1024;
 
 /// Number of a unit: order of beginning.
 pub type UnitId = u64;
@@ -71,8 +77,7 @@ impl Alerts {
             unit.add_hits(hits, at);
             unit.add_execution(process, hits, at);
         }
-        let wait = if self.is_reported(id) { SESSION_WAIT } else { EXECUTION_WAIT };
-        self.schedule(id, at + wait);
+        self.schedule_execution(id, at);
     }
 
     /// A session changed. `hits` are the rules that match it now, `withheld` those that a filter keeps
@@ -82,6 +87,9 @@ impl Alerts {
         if session.promiscuous_at.is_some()
             && let Some(interface) = &session.handle.interface
         {
+            if self.explained.len() >= MAX_INTERFACES {
+                self.explained.clear();
+            }
             let key = (session.handle.netns, interface.to_string());
             self.explained.insert(key, changed.at);
         }
@@ -127,19 +135,19 @@ impl Alerts {
         self.schedule(id, observation.at + POSTURE_WAIT);
     }
 
-    /// A correlation fired on an event of this process, or of this session.
-    pub fn correlated(
-        &mut self,
-        hits: &[Hit],
-        process: Option<&Arc<Process>>,
-        session: Option<&SessionChanged>,
-        at: Timestamp,
-        seq: u64,
-    ) {
-        match (session, process) {
-            (Some(changed), _) => self.session(changed, hits, &[]),
-            (None, Some(process)) => self.executed(process, hits, at, seq),
-            (None, None) => {}
+    /// What led to a correlation that fired on an execution of this process.
+    pub fn add_evidence_of_process(&mut self, process: &Process, evidence: Vec<Evidence>) {
+        let id = self.of_lineage(process);
+        if let Some(unit) = id.and_then(|id| self.units.get_mut(&id)) {
+            unit.add_correlated(evidence);
+        }
+    }
+
+    /// What led to a correlation that fired on a change of this session.
+    pub fn add_evidence_of_session(&mut self, session: &str, evidence: Vec<Evidence>) {
+        let id = self.by_session.get(session);
+        if let Some(unit) = id.and_then(|id| self.units.get_mut(id)) {
+            unit.add_correlated(evidence);
         }
     }
 
@@ -246,8 +254,17 @@ impl Alerts {
         })
     }
 
-    fn is_reported(&self, id: UnitId) -> bool {
-        self.units.get(&id).is_some_and(|unit| unit.reported.is_some())
+    /// Waits for the handle that executions lead to, from the last of them on.
+    fn schedule_execution(&mut self, id: UnitId, at: Timestamp) {
+        let Some(unit) = self.units.get_mut(&id) else { return };
+        if unit.reported.is_some() || unit.session.is_some() {
+            return self.schedule(id, at + SESSION_WAIT);
+        }
+        if let Some(due) = unit.due.take() {
+            self.due.remove(&(due, id));
+        }
+        let due = (at + EXECUTION_WAIT).min(unit.began_at + EXECUTION_WAIT_MAX);
+        self.schedule(id, due.max(at));
     }
 
     /// Sets the time of the report, unless an earlier one is set.
@@ -293,7 +310,7 @@ impl Alerts {
             return;
         }
         let done = match &unit.session {
-            Some(changed) => changed.change == Change::Closed,
+            Some(changed) => changed.session.closed_at.is_some(),
             None => unit.root_ended || unit.posture.is_some() || unit.hits.is_empty(),
         };
         if done {
@@ -316,9 +333,6 @@ impl Alerts {
             if ids.is_empty() {
                 self.by_root.remove(&root.pid);
             }
-        }
-        if self.explained.len() > 1024 {
-            self.explained.clear();
         }
     }
 }

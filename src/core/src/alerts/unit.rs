@@ -10,6 +10,7 @@ use crate::observation::Observation;
 use crate::process::{Process, ProcessKey};
 use crate::rules::Hit;
 use crate::session::{CaptureSession, SessionChanged};
+use crate::text::Text;
 use crate::time::Timestamp;
 
 use super::fold::{GroupKey, Variant};
@@ -46,7 +47,9 @@ pub struct Unit {
     /// Rules that matched, each once, with the time at which it first did.
     pub hits: Vec<(Hit, Timestamp)>,
     /// Executions that matched, in order.
-    pub executions: Vec<Evidence>,
+    executions: Vec<(Timestamp, Arc<Process>)>,
+    /// What led to correlations that fired.
+    correlated: Vec<Evidence>,
     /// When it began.
     pub began_at: Timestamp,
     /// Position of the observation that began it.
@@ -69,6 +72,7 @@ impl Unit {
             posture: None,
             hits: Vec::new(),
             executions: Vec::new(),
+            correlated: Vec::new(),
             began_at: at,
             seq,
             due: None,
@@ -97,12 +101,16 @@ impl Unit {
             self.process_level = level;
         }
         if self.executions.len() < MAX_KEPT {
-            self.executions.push(Evidence {
-                time: at,
-                kind: "executed",
-                pid: Some(process.pid),
-                detail: process.image.as_ref().map(|image| image.to_string()),
-            });
+            self.executions.push((at, Arc::clone(process)));
+        }
+    }
+
+    /// Adds what led to a correlation that fired, as far as it is not there yet.
+    pub fn add_correlated(&mut self, evidence: Vec<Evidence>) {
+        for one in evidence {
+            if self.correlated.len() < MAX_KEPT && !self.correlated.contains(&one) {
+                self.correlated.push(one);
+            }
         }
     }
 
@@ -138,7 +146,10 @@ impl Unit {
             if let Some(args) = &process.args {
                 args.head().chain(args.tail()).for_each(|argument| add(argument.as_bytes()));
             }
-            add(format!("{:?} {:?}", process.scope, process.uid).as_bytes());
+            // The user who ran it: tcpdump changes its own a moment after it opened the handle.
+            let ran = self.executions.iter().find(|(_, ran)| ran.is_same(process.key()));
+            let user = ran.and_then(|(_, ran)| ran.uid).or(process.uid);
+            add(format!("{:?} {user:?}", process.scope).as_bytes());
         } else if let Some(capture) = self.capture() {
             // Nobody is known to hold it: each such handle stands for itself.
             add(capture.id.as_bytes());
@@ -163,27 +174,38 @@ impl Unit {
         Some(Variant { handle, level })
     }
 
-    /// What was seen, in order of time.
-    pub fn evidence(&self, executed_at: Option<Timestamp>) -> Vec<Evidence> {
-        let mut all = self.executions.clone();
+    /// What was seen, in order of time. `show` makes an image fit for output.
+    pub fn evidence(
+        &self,
+        executed_at: Option<Timestamp>,
+        show: impl Fn(&Text) -> String,
+    ) -> Vec<Evidence> {
+        let executed = |time, process: &Process| Evidence {
+            time,
+            kind: "executed",
+            pid: Some(process.pid),
+            detail: process.image.as_ref().map(&show),
+        };
+        let mut all: Vec<Evidence> =
+            self.executions.iter().map(|(at, process)| executed(*at, process)).collect();
         if let Some(capture) = self.capture() {
-            let mut add = |time: Option<Timestamp>, kind, detail: Option<String>| {
-                if let Some(time) = time {
-                    all.push(Evidence { time, kind, pid: None, detail });
-                }
-            };
-            let owner = capture.owner();
-            let known = owner.is_some_and(|o| self.executions.iter().any(|e| e.pid == Some(o.pid)));
-            if !known {
-                let image = owner.and_then(|owner| owner.image.as_ref()).map(|i| i.to_string());
-                add(executed_at, "executed", image);
+            if let (Some(owner), Some(at)) = (capture.owner(), executed_at)
+                && !self.executions.iter().any(|(_, process)| process.pid == owner.pid)
+            {
+                all.push(executed(at, owner));
             }
-            add(capture.reached[0], "handle_opened", None);
-            add(capture.reached[1], "handle_attached", None);
-            add(capture.promiscuous_at, "promiscuous", None);
-            add(capture.reached[2], "handle_active", None);
-            add(capture.closed_at, "handle_closed", None);
+            for (time, kind) in [
+                (capture.reached[0], "handle_opened"),
+                (capture.reached[1], "handle_attached"),
+                (capture.promiscuous_at, "promiscuous"),
+                (capture.reached[2], "handle_active"),
+                (capture.closed_at, "handle_closed"),
+            ] {
+                let seen = time.map(|time| Evidence { time, kind, pid: None, detail: None });
+                all.extend(seen);
+            }
         }
+        all.extend(self.correlated.iter().cloned());
         if let Some(posture) = &self.posture {
             let kind = posture.kind.name();
             all.push(Evidence { time: posture.at, kind, pid: None, detail: None });
