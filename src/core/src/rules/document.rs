@@ -37,7 +37,9 @@ impl Document<'_> {
 
     /// Line of the file of a line of the document, from 1.
     pub fn line_of(&self, line: usize) -> usize {
-        self.first + line.saturating_sub(1)
+        // What ends too early is found on the line after the last one.
+        let last = self.text.lines().count().max(1);
+        self.first + line.clamp(1, last) - 1
     }
 
     /// First line on which `word` stands as a key, with or without modifiers.
@@ -239,6 +241,8 @@ mod tests {
         let (line, what) = checked("title: a\n---\ntitle: b\nx: [1\ny: 2\n").unwrap_err();
         assert!(line.is_some_and(|line| line >= 4), "{line:?}");
         assert!(what.starts_with("no YAML: "), "{what}");
+        let (line, _) = checked("title: [a").unwrap_err();
+        assert_eq!(line, Some(1));
         assert!(!what.contains("line"), "{what}");
     }
 
