@@ -9,20 +9,17 @@
 mod common;
 
 use std::fs::File;
-use std::io::Read;
 use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bpfwatch_core::observation::Observation;
 use bpfwatch_core::pipeline::{Pipeline, Settings};
-use bpfwatch_core::rules::RuleSet;
 use bpfwatch_inputs::reader::{self, Delivery, Options, Source};
 use bpfwatch_inputs::recording::{Recording, RecordingWriter};
-use nix::sys::resource::{UsageWho, getrusage};
+use common::{packs, usage};
 
 /// Ways to treat the file.
 const WAYS: &[&str] = &["parse", "read", "replay"];
@@ -122,12 +119,7 @@ fn one(way: &str, threads: usize, path: &Path) {
     };
     let wall = started.elapsed();
     assert!(observations > 0);
-    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-    let micros = |time: nix::sys::time::TimeVal| {
-        u64::try_from(time.tv_sec()).unwrap() * 1_000_000 + u64::try_from(time.tv_usec()).unwrap()
-    };
-    let cpu = micros(usage.user_time()) + micros(usage.system_time());
-    println!("{cpu} {} {}", wall.as_micros(), peak_kb());
+    println!("{} {} {}", usage::cpu().as_micros(), wall.as_micros(), usage::peak_kb());
 }
 
 /// Nothing but serde_json: each thread takes its part of the file.
@@ -189,20 +181,11 @@ fn read(threads: usize, path: &Path, with: &mut dyn FnMut(bpfwatch_core::pipelin
 }
 
 fn replay(threads: usize, path: &Path) -> u64 {
-    let mut pipeline = Pipeline::new(Arc::new(RuleSet::default()), Settings::default());
+    let mut pipeline = Pipeline::new(packs::shipped(), Settings::default());
     let mut out = |line: bpfwatch_core::finding::Line| {
         std::hint::black_box(line);
     };
     let count = read(threads, path, &mut |batch| pipeline.feed(batch, &mut out));
     pipeline.finish(&mut out);
     count
-}
-
-/// Peak resident memory (proc(5), VmHWM); 0 where there is no /proc.
-fn peak_kb() -> u64 {
-    let mut status = String::new();
-    let Ok(mut file) = File::open("/proc/self/status") else { return 0 };
-    file.read_to_string(&mut status).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).unwrap_or(0)
 }

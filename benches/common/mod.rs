@@ -2,6 +2,9 @@
 // Each bench uses its part.
 #![allow(dead_code)]
 
+pub mod packs;
+pub mod usage;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -102,6 +102,11 @@ impl Cutter {
         Self { input, regular, rest: Vec::new(), ended: false, bytes: 0, chunk, line_cap }
     }
 
+    /// Whether it is a file, of which no read waits.
+    pub(crate) fn is_regular(&self) -> bool {
+        self.regular
+    }
+
     /// The start of the source, with the first line that is not blank as far as detection needs it.
     pub(crate) fn head(&mut self) -> io::Result<&[u8]> {
         let mut head = std::mem::take(&mut self.rest);

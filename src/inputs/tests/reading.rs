@@ -326,9 +326,23 @@ fn records_without_a_number_are_numbered() {
 #[test]
 fn a_panic_in_a_decoder_is_an_error_and_no_hang() {
     let dir = Dir::new("panic");
-    let source = dir.file("a", "1\npanic\n");
     let started = Instant::now();
-    let (seen, result) = read_all(vec![source], &[&Numbers], &options(2));
-    assert!(matches!(result, Err(ReadError::Worker { .. })), "{seen:?}");
+    for workers in [1, 2, 3] {
+        let source = dir.file("a", "1\npanic\n");
+        let (seen, result) = read_all(vec![source], &[&Numbers], &options(workers));
+        assert!(matches!(result, Err(ReadError::Worker { .. })), "{seen:?}");
+    }
     assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_panic_of_the_receiver_reaches_the_caller() {
+    let dir = Dir::new("receiver");
+    let text: String = (0..20_000).map(|seq| line(seq, 300) + "\n").collect();
+    let Source::Path(path) = dir.file("a", &text) else { unreachable!() };
+    let reading = std::thread::spawn(move || {
+        let sources = vec![Source::Path(path)];
+        reader::read(sources, &[&Recording], &options(3), &mut |_| panic!("as the test wants it"))
+    });
+    assert!(reading.join().is_err());
 }
