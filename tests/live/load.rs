@@ -79,6 +79,7 @@ fn an_exec_flood_hides_no_capture_and_loses_nothing_in_silence() {
 }
 
 #[test]
+#[ignore = "takes over ten minutes: cargo test --test live thousand -- --ignored --nocapture"]
 fn a_thousand_short_tcpdumps_are_five_lines() {
     let Some(_alone) = alone("a_thousand_short_tcpdumps", &["tcpdump"]) else { return };
     let _traffic = Traffic::start();
