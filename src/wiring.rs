@@ -23,6 +23,8 @@ use bpfwatch_core::finding::Host;
 use bpfwatch_core::observation::Origin;
 use bpfwatch_core::time::Timestamp;
 
+use crate::output;
+
 /// The clock. Nothing below the commands reads it.
 pub fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -32,4 +34,13 @@ pub fn now() -> Timestamp {
 /// How output names the machine.
 pub fn host(origin: &Origin) -> Arc<Host> {
     Arc::new(Host { name: origin.host.as_str().to_owned(), os: origin.os })
+}
+
+/// Says that a user other than root sees less, so that an empty answer is not taken for a clean one.
+pub fn warn_unprivileged() {
+    if !nix::unistd::geteuid().is_root() {
+        output::warn(
+            "not root: not everything can be seen; `bpfwatch doctor` tells what is missing",
+        );
+    }
 }

@@ -167,27 +167,24 @@ impl Target {
     }
 
     fn summary(&self, read: &Summary) {
-        let counted = |count: u64, one: &str, many: &str| {
-            format!("{count} {}", if count == 1 { one } else { many })
-        };
         let mut text = format!(
             "{}, {}",
-            counted(read.lines, "line", "lines"),
-            counted(read.observations, "observation", "observations")
+            output::counted(read.lines, "line"),
+            output::counted(read.observations, "observation")
         );
         if let Target::Rules { pipeline, .. } = self {
             let counters = pipeline.counters();
             text += &format!(
                 ", {}, {} withheld as expected",
-                counted(counters.findings, "finding", "findings"),
+                output::counted(counters.findings, "finding"),
                 counters.withheld
             );
         }
         if read.skipped > 0 {
-            text += &format!(", {} of no interest", counted(read.skipped, "record", "records"));
+            text += &format!(", {} of no interest", output::counted(read.skipped, "record"));
         }
         if read.problems > 0 {
-            let bad = counted(read.problems, "bad line", "bad lines");
+            let bad = output::counted(read.problems, "bad line");
             text += &format!(", {bad}");
         }
         output::note(&text);

@@ -19,7 +19,7 @@ use crate::wiring::live::{Live, Turn};
 use crate::wiring::rules::{self, Loaded};
 use crate::wiring::sinks::{self, Sinks};
 use crate::wiring::state::State;
-use crate::wiring::{host, now};
+use crate::wiring::{host, now, warn_unprivileged};
 
 /// Nothing is waited for longer than this in one go: a reload waits as long at most.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -77,6 +77,7 @@ impl Run {
     /// Runs until told to stop.
     pub fn run(self) -> Outcome {
         let plan = self.plan()?;
+        warn_unprivileged();
         let platform = platform::current();
         let state = State::open(&plan.config.state_dir)?;
         let mut pipeline = plan.pipeline();

@@ -11,7 +11,7 @@ use super::{FormatArgs, RuleArgs};
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{self, Printer, Shape};
 use crate::platform;
-use crate::wiring::{now, rules};
+use crate::wiring::{now, rules, warn_unprivileged};
 
 /// Show who holds a capture handle now, and whether they should
 #[derive(Debug, Args)]
@@ -38,6 +38,7 @@ impl Scan {
     pub fn run(self) -> Outcome {
         let rules = rules::load(true, &self.rules.dirs)?;
         rules::warn(&rules);
+        warn_unprivileged();
         let platform = platform::current();
         let observations = platform.snapshot().map_err(|error| Failure::sensor(&error))?;
         let mut pipeline = Pipeline::new(rules.set, Settings::default());

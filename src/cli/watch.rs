@@ -14,7 +14,7 @@ use crate::output::{self, Printer};
 use crate::platform;
 use crate::signals::{Hangup, Signals};
 use crate::wiring::live::{Live, Turn};
-use crate::wiring::rules;
+use crate::wiring::{rules, warn_unprivileged};
 
 /// Nothing is waited for longer than this in one go.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -62,6 +62,7 @@ impl Watch {
         rules::warn(&loaded);
         let rule_count = loaded.set.rules().len();
         let pipeline = Pipeline::new(loaded.set, Settings { redact: config.redact });
+        warn_unprivileged();
         let platform = platform::current();
         let mut live = Live::start(&*platform, &config.sensors.settings(), pipeline)?;
         if let Some(file) = &self.record {
@@ -106,13 +107,13 @@ fn summary(live: &Live, time: Duration) {
     let counters = live.pipeline.counters();
     let lost = match counters.lost {
         0 => "nothing lost".to_owned(),
-        lost => format!("{lost} events lost"),
+        lost => format!("{} lost", output::counted(lost, "event")),
     };
     output::note(&format!(
-        "{:.1} s: {} observations seen, {} findings, {} withheld as expected, {lost}",
+        "{:.1} s: {}, {}, {} withheld as expected, {lost}",
         time.as_secs_f64(),
-        counters.observations,
-        counters.findings,
+        output::counted(counters.observations, "observation"),
+        output::counted(counters.findings, "finding"),
         counters.withheld,
     ));
 }
