@@ -5,11 +5,12 @@
 //! ancestry and never memory.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::process::{ANCESTOR_ARGS_LIMIT, Ancestor, Process, ProcessKey};
+use crate::text::Text;
 use crate::time::Timestamp;
 
 /// Ancestors kept of a process.
@@ -24,12 +25,29 @@ const GRACE: Duration = Duration::from_secs(10);
 /// One process as it was between two executions.
 #[derive(Debug)]
 struct Node {
-    process: Process,
-    shown: Arc<Ancestor>,
+    /// Shared with the observation where that keeps no more than the table does. Its ancestors, if any,
+    /// are not looked at here: `parent` tells.
+    process: Arc<Process>,
+    /// Made when a descendant first shows it: most processes have none.
+    shown: OnceLock<Arc<Ancestor>>,
     parent: Option<Arc<Node>>,
     executed_at: Option<Timestamp>,
     weight: usize,
     gauge: Arc<AtomicUsize>,
+}
+
+impl Node {
+    fn shown(&self) -> Arc<Ancestor> {
+        let make = || {
+            Arc::new(Ancestor {
+                pid: self.process.pid,
+                start: self.process.start,
+                image: self.process.image.clone(),
+                args: self.process.args.as_ref().map(|args| args.shortened(ANCESTOR_ARGS_LIMIT)),
+            })
+        };
+        Arc::clone(self.shown.get_or_init(make))
+    }
 }
 
 impl Drop for Node {
@@ -64,17 +82,18 @@ pub struct Lineage {
 
 impl Lineage {
     /// A process that was there already.
-    pub fn running(&mut self, process: &Process) {
-        let parent = self.parent_node(process);
+    pub fn running(&mut self, process: Arc<Process>) {
+        let parent = self.parent_node(&process);
         self.insert(process, parent, None);
     }
 
     /// A new process, copied from its parent: what the sensor does not say of it, it has from there.
-    pub fn forked(&mut self, process: &Process) {
-        let parent = self.parent_node(process);
+    pub fn forked(&mut self, process: Arc<Process>) {
+        let parent = self.parent_node(&process);
         match &parent {
             Some(parent) if process.image.is_none() => {
-                let mut copy = parent.process.clone();
+                let ancestors = Vec::new();
+                let mut copy = Process { ancestors, ..Process::clone(&parent.process) };
                 (copy.pid, copy.start, copy.ppid) = (process.pid, process.start, process.ppid);
                 if process.sid.is_some() {
                     copy.sid = process.sid;
@@ -83,20 +102,23 @@ impl Lineage {
                     copy.scope.clone_from(&process.scope);
                 }
                 let parent = Arc::clone(parent);
-                self.insert(&copy, Some(parent), None);
+                self.insert(Arc::new(copy), Some(parent), None);
             }
             _ => self.insert(process, parent, None),
         }
     }
 
-    /// The process runs a new image. Its parent stays who it was, also when the kernel has since
-    /// handed the process over to init.
-    pub fn executed(&mut self, process: &Process, at: Timestamp) {
+    /// The process runs a new image, and gets its ancestors. Its parent stays who it was, also when the
+    /// kernel has since handed the process over to init.
+    pub fn executed(&mut self, process: &mut Arc<Process>, at: Timestamp) {
         let parent = match self.find(process.key()) {
             Some(entry) if entry.node.parent.is_some() => entry.node.parent.clone(),
             _ => self.parent_node(process),
         };
-        self.insert(process, parent, Some(at));
+        if process.ancestors.is_empty() {
+            Arc::make_mut(process).ancestors = self.ancestors(parent.clone());
+        }
+        self.insert(Arc::clone(process), parent, Some(at));
     }
 
     /// The process ended; it can be asked for a little longer.
@@ -154,13 +176,20 @@ impl Lineage {
         if next.is_none() {
             next = self.parent_node(process);
         }
+        process.ancestors = self.ancestors(next);
+    }
+
+    /// The chain that begins with this one.
+    fn ancestors(&self, mut next: Option<Arc<Node>>) -> Vec<Arc<Ancestor>> {
+        let mut ancestors = Vec::new();
         while let Some(node) = next {
-            if process.ancestors.len() == MAX_ANCESTORS {
+            if ancestors.len() == MAX_ANCESTORS {
                 break;
             }
-            process.ancestors.push(Arc::clone(&node.shown));
+            ancestors.push(node.shown());
             next = node.parent.clone().or_else(|| self.parent_node(&node.process));
         }
+        ancestors
     }
 
     /// The process that leads the lineage: the nearest ancestor, or the process itself, that leads a
@@ -221,31 +250,25 @@ impl Lineage {
 
     fn insert(
         &mut self,
-        process: &Process,
+        mut process: Arc<Process>,
         parent: Option<Arc<Node>>,
         executed_at: Option<Timestamp>,
     ) {
-        let process = Process {
-            args: process.args.as_ref().map(|args| args.shortened(ARGS_LIMIT)),
-            ancestors: Vec::new(),
-            ..process.clone()
-        };
-        let shown = Ancestor {
-            pid: process.pid,
-            start: process.start,
-            image: process.image.clone(),
-            args: process.args.as_ref().map(|args| args.shortened(ANCESTOR_ARGS_LIMIT)),
-        };
-        let weight = process.weight()
-            + size_of::<Node>()
-            + size_of::<Ancestor>()
-            + shown.image.as_ref().map_or(0, |image| image.weight())
-            + shown.args.as_ref().map_or(0, |args| args.weight());
+        if process.args.as_ref().is_some_and(|args| args.weight() > ARGS_LIMIT) {
+            let args = process.args.as_ref().map(|args| args.shortened(ARGS_LIMIT));
+            let ancestors = Vec::new();
+            process = Arc::new(Process { args, ancestors, ..Process::clone(&process) });
+        }
+        // Ancestors are counted where they stand in the table themselves.
+        let shown = size_of::<Ancestor>()
+            + process.image.as_ref().map_or(0, Text::weight)
+            + process.args.as_ref().map_or(0, |args| args.weight().min(ANCESTOR_ARGS_LIMIT));
+        let weight = process.own_weight() + size_of::<Node>() + shown;
         self.gauge.fetch_add(weight, Ordering::Relaxed);
         let pid = process.pid;
         let node = Arc::new(Node {
             process,
-            shown: Arc::new(shown),
+            shown: OnceLock::new(),
             parent: parent.map(shorten),
             executed_at,
             weight,
@@ -310,8 +333,8 @@ fn shorten(parent: Arc<Node>) -> Arc<Node> {
     for node in chain.into_iter().take(MAX_ANCESTORS - 1).rev() {
         node.gauge.fetch_add(node.weight, Ordering::Relaxed);
         kept = Some(Arc::new(Node {
-            process: node.process.clone(),
-            shown: Arc::clone(&node.shown),
+            process: Arc::clone(&node.process),
+            shown: node.shown.clone(),
             parent: kept,
             executed_at: node.executed_at,
             weight: node.weight,
@@ -351,22 +374,22 @@ mod tests {
     #[test]
     fn ancestors_outlive_their_end() {
         let mut lineage = Lineage::default();
-        lineage.running(&process(1, 0, "/sbin/init"));
-        lineage.running(&process(10, 1, "/usr/sbin/nginx"));
-        lineage.forked(&Process { ppid: Some(10), ..Process::from_pid(11) });
-        lineage.executed(&process(11, 10, "/bin/sh"), at(1));
-        lineage.forked(&Process { ppid: Some(11), ..Process::from_pid(12) });
+        lineage.running(process(1, 0, "/sbin/init").into());
+        lineage.running(process(10, 1, "/usr/sbin/nginx").into());
+        lineage.forked(Process { ppid: Some(10), ..Process::from_pid(11) }.into());
+        lineage.executed(&mut process(11, 10, "/bin/sh").into(), at(1));
+        lineage.forked(Process { ppid: Some(11), ..Process::from_pid(12) }.into());
         lineage.exited(ProcessKey { pid: 11, start: None }, at(2));
         lineage.exited(ProcessKey { pid: 99, start: None }, at(60));
         // By now the kernel says that 12 is a child of init.
-        lineage.executed(&process(12, 1, "/tmp/x"), at(61));
+        lineage.executed(&mut process(12, 1, "/tmp/x").into(), at(61));
         assert_eq!(images(&lineage, 12), ["/bin/sh", "/usr/sbin/nginx", "/sbin/init"]);
     }
 
     #[test]
     fn a_reused_pid_is_another_process() {
         let mut lineage = Lineage::default();
-        lineage.running(&process(10, 1, "/usr/sbin/cron"));
+        lineage.running(process(10, 1, "/usr/sbin/cron").into());
         let mut other = Process { pid: 10, start: Some(7777), ..Process::default() };
         lineage.enrich(&mut other);
         assert_eq!(other.image, None);
@@ -379,7 +402,7 @@ mod tests {
     fn a_chain_of_forks_stays_short() {
         let mut lineage = Lineage::default();
         for pid in 2..5000 {
-            lineage.forked(&process(pid, pid - 1, "/tmp/fork"));
+            lineage.forked(process(pid, pid - 1, "/tmp/fork").into());
             lineage.exited(ProcessKey { pid: pid - 1, start: None }, at(i64::from(pid)));
         }
         assert!(images(&lineage, 4999).len() <= MAX_ANCESTORS);
@@ -394,7 +417,7 @@ mod tests {
         for pid in 2..100_000 {
             let mut bomb = process(pid, pid / 2, "/tmp/bomb");
             bomb.args = Some(Arguments::from_list([&long]));
-            lineage.executed(&bomb, at(1));
+            lineage.executed(&mut bomb.into(), at(1));
         }
         assert!(lineage.weight() <= BYTES_LIMIT, "{}", lineage.weight());
         assert!(lineage.len() > 100);
@@ -405,17 +428,17 @@ mod tests {
         let mut lineage = Lineage::default();
         let mut shell = process(20, 10, "/bin/bash");
         shell.sid = Some(20);
-        lineage.running(&process(10, 1, "/usr/sbin/sshd"));
-        lineage.running(&shell);
+        lineage.running(process(10, 1, "/usr/sbin/sshd").into());
+        lineage.running(shell.into());
         let mut child = process(21, 20, "/usr/bin/tcpdump");
         child.sid = Some(20);
-        lineage.executed(&child, at(1));
+        lineage.executed(&mut child.clone().into(), at(1));
         assert_eq!(lineage.leader(&child).pid, 20);
 
         let scope = Some(Arc::new(Scope::Namespace { netns: 1, name: None }));
         let mut first = process(30, 20, "/bin/sh");
         first.scope.clone_from(&scope);
-        lineage.executed(&first, at(1));
+        lineage.executed(&mut first.into(), at(1));
         let mut second = process(31, 30, "/bin/cat");
         second.scope = scope;
         assert_eq!(lineage.leader(&second).pid, 30);

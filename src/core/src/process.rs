@@ -139,17 +139,20 @@ impl Process {
 
     /// Memory that it takes, in bytes, roughly.
     pub fn weight(&self) -> usize {
-        let texts = [&self.user, &self.name, &self.image, &self.cwd, &self.tty, &self.unit];
-        let args = |args: &Option<Arguments>| args.as_ref().map_or(0, Arguments::weight);
         let ancestors = self.ancestors.iter().map(|ancestor| {
             size_of::<Ancestor>()
                 + ancestor.image.as_ref().map_or(0, Text::weight)
-                + args(&ancestor.args)
+                + ancestor.args.as_ref().map_or(0, Arguments::weight)
         });
+        self.own_weight() + ancestors.sum::<usize>()
+    }
+
+    /// The same without its ancestors.
+    pub fn own_weight(&self) -> usize {
+        let texts = [&self.user, &self.name, &self.image, &self.cwd, &self.tty, &self.unit];
         size_of::<Self>()
             + texts.iter().map(|text| text.as_ref().map_or(0, Text::weight)).sum::<usize>()
-            + args(&self.args)
-            + ancestors.sum::<usize>()
+            + self.args.as_ref().map_or(0, Arguments::weight)
             + self.identity.as_ref().map_or(0, |_| size_of::<CodeIdentity>() + 128)
     }
 }

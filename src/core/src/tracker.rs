@@ -152,18 +152,17 @@ impl Tracker {
         match kind {
             Kind::Running => {
                 if let Some(process) = actor {
-                    self.lineage.running(&process);
+                    self.lineage.running(process);
                 }
             }
             Kind::Forked => {
                 if let Some(process) = actor {
-                    self.lineage.forked(&process);
+                    self.lineage.forked(process);
                 }
             }
             Kind::Executed => {
                 if let Some(mut process) = actor {
-                    self.lineage.executed(&process, at);
-                    self.lineage.enrich(Arc::make_mut(&mut process));
+                    self.lineage.executed(&mut process, at);
                     let lineage = self.lineage.leader(&process);
                     out.push(Event::Executed { at, seq, process, lineage });
                 }
