@@ -157,10 +157,18 @@ fn brackets(document: &Document<'_>) -> Result<(), (Option<usize>, String)> {
 }
 
 /// Name of an alias that also has an anchor. A few nested ones make gigabytes out of a page of text.
+///
+/// Where a name may start and where it ends is as libyaml's scanner has it (`yaml_parser_fetch_next_token`,
+/// `yaml_parser_scan_anchor`): within braces a value needs no blank after its colon, and three characters
+/// beyond ASCII end a line.
 fn alias(text: &str) -> Option<&str> {
+    let before =
+        |c: char| c.is_ascii_whitespace() || "[]{},:?\u{85}\u{2028}\u{2029}\u{feff}".contains(c);
     let names = |sign: char| {
-        text.split([' ', '\t', '\n', '\r', '[', ']', '{', '}', ',']).filter_map(move |token| {
-            token.strip_prefix(sign).map(|name| name.trim_end_matches(':'))
+        text.split(before).filter_map(move |token| {
+            let name = token.strip_prefix(sign)?;
+            let end = name.find(|c: char| !(c.is_ascii_alphanumeric() || "_-".contains(c)));
+            Some(&name[..end.unwrap_or(name.len())])
         })
     };
     let anchors: std::collections::HashSet<&str> =
@@ -244,6 +252,24 @@ mod tests {
         let (line, _) = checked("title: [a").unwrap_err();
         assert_eq!(line, Some(1));
         assert!(!what.contains("line"), "{what}");
+    }
+
+    #[test]
+    fn an_alias_is_seen_wherever_yaml_takes_one() {
+        let aliases = [
+            "a: &a [x]\nb: *a\n",
+            "a: &a [x]\nb: {\"k\":*a}\n",
+            "a: &a [x]\nb: {?*a : x}\n",
+            "a: &a\u{85}  [x]\nb: *a\n",
+            "a: &a [x]\nb:\u{2028}  *a\n",
+        ];
+        for text in aliases {
+            let (_, what) = checked(text).unwrap_err();
+            assert!(what.starts_with("YAML aliases (`*a`)"), "{text:?}: {what}");
+        }
+        for text in ["a: '&a'\nb: '*a'\n", "a: &a [x]\nb: '*a'\n", "a: x&a\nb: x*a\n"] {
+            assert_eq!(checked(text), Ok(()), "{text:?}");
+        }
     }
 
     #[test]
