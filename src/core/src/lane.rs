@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alerts::{Alerts, First, Folded, Remembered, Repeated, Reported, UnitId};
+use crate::alerts::{Alerts, First, Folded, Remembered, Reported, UnitId};
 use crate::events::{PostureEvent, ProcessEvent, SessionEvent};
 use crate::finding::{Closed, Evidence, Host, Level, Line, Lost, RuleRef, SessionLine, Verdict};
 use crate::observation::{Kind, Observation, Origin};
@@ -168,10 +168,10 @@ impl Lane {
                 Event::Executed { at, seq, process, lineage } => {
                     let event = ProcessEvent::new(&process, os, Some(lineage));
                     let found = self.rules.evaluate(&event);
+                    self.counters.withheld += found.withheld.len() as u64;
                     if found.hits.is_empty() && found.correlated.is_empty() {
                         continue;
                     }
-                    self.counters.withheld += found.withheld.len() as u64;
                     self.alerts.executed(&process, &found.hits, at, seq);
                     let what = process.image.as_ref().map_or("", Text::as_str);
                     let moment = Moment { at, seq, what };
@@ -294,7 +294,7 @@ impl Lane {
         let executed_at = unit.subject().and_then(|s| self.tracker.lineage().executed_at(s.key()));
         let Some(finding) = self.reporter.finding(unit, executed_at) else { return };
         let group = unit.group();
-        let shown_before = unit.reported.as_ref().is_some_and(|reported| reported.shown);
+        let shown_before = unit.reported.clone().filter(|reported| reported.shown);
         let first = || First {
             id: finding.id.clone(),
             title: finding.rule.title.clone(),
@@ -302,17 +302,21 @@ impl Lane {
             image: finding.process.as_ref().and_then(|process| process.image.clone()),
         };
         let folded = self.alerts.folds.take(group, variant, at, first);
-        let shown = folded == Folded::New;
-        if let Folded::Repeat(Some(repeated)) = &folded {
-            let repeated: &Repeated = repeated;
-            out(self.reporter.repeats(repeated));
+        // What later lines refer to is a finding that was shown, where there was one.
+        let reported = match (&folded, shown_before) {
+            (Folded::Repeat(_), Some(before)) => Reported { level, ..before },
+            (folded, _) => {
+                Reported { finding: finding.id.clone(), level, shown: *folded == Folded::New }
+            }
+        };
+        match folded {
+            Folded::New => {
+                self.counters.findings += 1;
+                out(Line::Finding(Box::new(finding)));
+            }
+            Folded::Repeat(Some(repeated)) => out(self.reporter.repeats(&repeated)),
+            Folded::Repeat(None) => {}
         }
-        let id_shown = finding.id.clone();
-        if shown {
-            self.counters.findings += 1;
-            out(Line::Finding(Box::new(finding)));
-        }
-        let reported = Reported { finding: id_shown, level, shown: shown || shown_before };
         self.alerts.reported(id, Some(reported));
     }
 

@@ -280,6 +280,52 @@ fn a_promiscuous_interface_is_explained_by_its_session() {
 }
 
 #[test]
+fn the_end_of_a_session_refers_to_a_finding_that_was_shown() {
+    let mut bench = Bench::new();
+    let copy = process(7, 1, "/tmp/x", &["/tmp/x"]);
+    let like_it = process(8, 1, "/tmp/x", &["/tmp/x"]);
+    bench.capture(0, &copy, 1, false);
+    bench.pass(1000);
+    bench.capture(2000, &like_it, 2, true);
+    bench.pass(3000);
+    // The first session reaches the level that the second one has shown: a repeat, not an update.
+    bench.see(4000, Some(&copy), Kind::Promiscuous { handle: packet(1), on: true });
+    bench.pass(5000);
+    bench.close(6000, 1);
+    let lines = bench.finish();
+    let findings = findings(&lines);
+    assert_eq!(findings.len(), 2, "{lines:#?}");
+    let Some(Line::Closed(closed)) = lines.iter().find(|line| matches!(line, Line::Closed(_)))
+    else {
+        panic!("{lines:#?}")
+    };
+    assert_eq!(closed.finding, findings[0].id);
+}
+
+#[test]
+fn an_expected_execution_is_counted_as_withheld() {
+    const EXPECTED: &str = r"
+title: The site's own tcpdump
+id: 66666666-6666-4666-8666-666666666666
+logsource: {category: process_creation}
+filter:
+    rules: [11111111-1111-4111-8111-111111111111]
+    own: {Image: /opt/site/tcpdump}
+    condition: not own
+";
+    let files = [("rules.yml", RULES), ("filter.yml", EXPECTED)].map(|(path, text)| RuleFile {
+        path: path.to_owned(),
+        text: text.to_owned(),
+        page: None,
+    });
+    let mut bench = Bench::new();
+    bench.pipeline = Pipeline::new(Arc::new(RuleSet::load(&files).0), Settings::default());
+    bench.see(0, Some(&process(7, 1, "/opt/site/tcpdump", &["tcpdump"])), Kind::Executed);
+    assert_eq!(bench.finish(), []);
+    assert_eq!(bench.pipeline.counters().withheld, 1);
+}
+
+#[test]
 fn a_restart_is_silent_about_what_was_reported() {
     let mut bench = Bench::new();
     let program = process(7, 1, "/opt/sniffer", &["sniffer"]);
