@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use crate::alerts::{Alerts, First, Folded, Remembered, Reported, UnitId};
 use crate::events::{PostureEvent, ProcessEvent, SessionEvent};
-use crate::finding::{Closed, Evidence, Host, Level, Line, Lost, RuleRef, SessionLine, Verdict};
+use crate::finding::{Evidence, Level, Line, Lost, RuleRef, SessionLine, Verdict};
 use crate::observation::{Kind, Observation, Origin};
 use crate::pipeline::{Counters, Settings};
 use crate::report::Reporter;
 use crate::rules::correlate::{Correlated, Correlator, Moment};
-use crate::rules::{Hit, RuleSet};
+use crate::rules::{Hit, RuleSet, Verdict as Found};
 use crate::session::{Change, SessionChanged};
 use crate::text::Text;
 use crate::time::Timestamp;
@@ -141,11 +141,6 @@ impl Lane {
         self.counters
     }
 
-    /// Host that the lane is of.
-    pub fn host(&self) -> &Arc<Host> {
-        self.reporter.host()
-    }
-
     /// Sessions that were reported and are still open.
     pub fn remember(&self) -> Vec<Remembered> {
         let units = self.alerts.units();
@@ -211,9 +206,7 @@ impl Lane {
             self.alerts.add_evidence_of_session(&changed.session.id, evidence);
         }
         if changed.session.closed_at.is_none() {
-            let standing = Standing { hits: found.hits, expected_by: found.expected_by };
-            self.standings.insert(Arc::clone(&changed.session.id), standing);
-            return;
+            return self.stands(&changed.session.id, found);
         }
         self.standings.remove(&changed.session.id);
         if changed.change != Change::Closed {
@@ -227,8 +220,7 @@ impl Lane {
         if let Some(reported) = self.alerts.ended(&changed.session.id)
             && reported.shown
         {
-            let closed: Closed = self.reporter.closed(&reported, &leading, changed);
-            out(Line::Closed(Box::new(closed)));
+            out(Line::Closed(Box::new(self.reporter.closed(&reported, &leading, changed))));
         }
     }
 
@@ -277,11 +269,15 @@ impl Lane {
         let Some(unit) = self.alerts.unit_mut(id) else { return };
         unit.hits.retain(|(hit, _)| !found.withheld.iter().any(|w| w.hit.index == hit.index));
         unit.add_hits(&found.hits, at);
-        self.standings.insert(
-            Arc::clone(&changed.session.id),
-            Standing { hits: found.hits, expected_by: found.expected_by },
-        );
+        let session = Arc::clone(&changed.session.id);
         unit.session = Some(changed);
+        self.stands(&session, found);
+    }
+
+    /// Keeps what the rules last said about an open session.
+    fn stands(&mut self, session: &Arc<str>, found: Found) {
+        let standing = Standing { hits: found.hits, expected_by: found.expected_by };
+        self.standings.insert(Arc::clone(session), standing);
     }
 
     fn report(&mut self, id: UnitId, at: Timestamp, out: &mut dyn FnMut(Line)) {

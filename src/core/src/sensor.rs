@@ -52,7 +52,6 @@ struct Queue {
     shed: u64,
     /// When the last shed observation was seen.
     shed_at: Timestamp,
-    shed_total: u64,
     closed: bool,
 }
 
@@ -108,7 +107,6 @@ impl Outlet {
         let mut queue = self.shared.lock();
         if queue.bytes + weight > limit {
             queue.shed += 1;
-            queue.shed_total += 1;
             queue.shed_at = queue.shed_at.max(at);
         } else {
             observation.seq = queue.next_seq;
@@ -167,11 +165,6 @@ impl Inlet {
             (true, true) => Received::Closed,
             (true, false) => Received::Timeout,
         }
-    }
-
-    /// Observations lost to a full channel since the start.
-    pub fn shed_total(&self) -> u64 {
-        self.shared.lock().shed_total
     }
 }
 
