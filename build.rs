@@ -12,17 +12,19 @@ fn main() -> io::Result<()> {
     let mut rules = Vec::new();
     find(&root.join("rules"), &mut rules)?;
     rules.sort();
+    // Not the absolute path: a checkout that is moved with its build folder goes on building.
+    let embed = |path: &Path| {
+        let shown = path.strip_prefix(&root).unwrap_or(path);
+        format!("include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/\", {shown:?}))")
+    };
     let mut code = String::from("&[\n");
     for rule in rules {
         let shown = rule.strip_prefix(&root).unwrap_or(&rule);
         let page = rule.with_extension("md");
-        let page = if page.is_file() {
-            format!("Some(include_str!({page:?}))")
-        } else {
-            "None".to_owned()
-        };
+        let page =
+            if page.is_file() { format!("Some({})", embed(&page)) } else { "None".to_owned() };
         // Writing to a String cannot fail.
-        let _ = writeln!(code, "    ({shown:?}, include_str!({rule:?}), {page}),");
+        let _ = writeln!(code, "    ({shown:?}, {}, {page}),", embed(&rule));
     }
     code.push_str("]\n");
     fs::write(variable("OUT_DIR")?.join("shipped.rs"), code)
