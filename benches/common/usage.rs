@@ -8,7 +8,10 @@ use nix::sys::time::TimeVal;
 /// User and system CPU time so far (getrusage(2)).
 pub fn cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-    let micros = |time: TimeVal| u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap();
+    // Each by itself: the second is 32 bits wide on macOS.
+    let micros = |time: TimeVal| {
+        u64::try_from(time.tv_sec()).unwrap() * 1_000_000 + u64::try_from(time.tv_usec()).unwrap()
+    };
     Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
 }
 

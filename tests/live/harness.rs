@@ -1,6 +1,7 @@
 //! Starts the program and other people's programs, and reads what the first says about the second.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -62,19 +63,20 @@ impl Drop for Scratch {
     }
 }
 
-/// A child that does not outlive its test.
-pub struct Running(pub Child);
+/// A child, with all that it starts, that does not outlive its test: tshark leaves its dumpcap behind.
+pub struct Running(Child);
 
 impl Running {
     pub fn start(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().unwrap())
+        Self(command.process_group(0).spawn().unwrap())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.0.wait();
     }
 }
