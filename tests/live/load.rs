@@ -79,14 +79,16 @@ fn an_exec_flood_hides_no_capture_and_loses_nothing_in_silence() {
 }
 
 #[test]
-#[ignore = "takes over ten minutes: cargo test --test live thousand -- --ignored --nocapture"]
 fn a_thousand_short_tcpdumps_are_five_lines() {
     let Some(_alone) = alone("a_thousand_short_tcpdumps", &["tcpdump"]) else { return };
     let _traffic = Traffic::start();
     let watch = Watch::start(&[]);
+    // Without immediate mode each waits a second for its ring to be handed over.
     for _ in 0..1000 {
-        let ended =
-            Command::new("tcpdump").args(["-n", "-i", "lo", "-c", "1", "udp"]).output().unwrap();
+        let ended = Command::new("tcpdump")
+            .args(["-n", "-i", "lo", "--immediate-mode", "-c", "1", "udp"])
+            .output()
+            .unwrap();
         assert!(ended.status.success());
     }
     std::thread::sleep(Duration::from_millis(1500));

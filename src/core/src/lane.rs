@@ -297,7 +297,8 @@ impl Lane {
             level,
             image: finding.process.as_ref().and_then(|process| process.image.clone()),
         };
-        let folded = self.alerts.folds.take(group, variant, at, first);
+        let again = unit.reported.is_some();
+        let folded = self.alerts.folds.take(group, variant, at, again, first);
         // What later lines refer to is a finding that was shown, where there was one.
         let reported = match (&folded, shown_before) {
             (Folded::Repeat(_), Some(before)) => Reported { level, ..before },

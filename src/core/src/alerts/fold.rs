@@ -86,12 +86,14 @@ pub struct Folds {
 }
 
 impl Folds {
-    /// Decides about a finding; `first` describes it should later ones refer to it.
+    /// Decides about a finding; `first` describes it should later ones refer to it. What was taken
+    /// before at a lower level comes `again`, and is not counted twice.
     pub fn take(
         &mut self,
         key: GroupKey,
         variant: Variant,
         at: Timestamp,
+        again: bool,
         first: impl FnOnce() -> First,
     ) -> Folded {
         if let Some(group) = self.groups.get_mut(&key) {
@@ -99,10 +101,10 @@ impl Folds {
                 known.level >= variant.level
                     && (variant.handle.is_none() || known.handle == variant.handle)
             });
+            group.count += u64::from(!again);
+            group.last_at = at;
             if covered {
-                group.count += 1;
-                group.last_at = at;
-                let due = is_power_of_ten(group.count);
+                let due = !again && is_power_of_ten(group.count);
                 return Folded::Repeat(due.then(|| group.report()));
             }
             if variant.level > group.first.level {
@@ -196,7 +198,7 @@ mod tests {
         let mut shown = Vec::new();
         for n in 0..1000 {
             let at = Timestamp::from_secs(n / 10);
-            match folds.take([1; 16], variant("lo", Level::Medium), at, first) {
+            match folds.take([1; 16], variant("lo", Level::Medium), at, false, first) {
                 Folded::New => shown.push(1),
                 Folded::Repeat(Some(repeated)) => shown.push(repeated.count),
                 Folded::Repeat(None) => {}
@@ -210,7 +212,7 @@ mod tests {
     fn a_higher_level_and_another_interface_are_shown() {
         let mut folds = Folds::default();
         let at = Timestamp::from_secs(1);
-        let mut take = |variant| folds.take([1; 16], variant, at, first);
+        let mut take = |variant| folds.take([1; 16], variant, at, false, first);
         assert_eq!(take(variant("lo", Level::Medium)), Folded::New);
         assert_eq!(take(variant("eth0", Level::Medium)), Folded::New);
         assert_eq!(take(variant("lo", Level::High)), Folded::New);
@@ -222,7 +224,13 @@ mod tests {
     fn the_end_of_the_window_tells_the_rest() {
         let mut folds = Folds::default();
         for _ in 0..7 {
-            folds.take([1; 16], variant("lo", Level::Medium), Timestamp::from_secs(1), first);
+            folds.take(
+                [1; 16],
+                variant("lo", Level::Medium),
+                Timestamp::from_secs(1),
+                false,
+                first,
+            );
         }
         assert!(folds.end(Some(Timestamp::from_secs(600))).is_empty());
         let ended = folds.end(Some(Timestamp::from_secs(601)));
@@ -231,10 +239,28 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_again_is_counted_once() {
+        let mut folds = Folds::default();
+        let at = Timestamp::from_secs(1);
+        for _ in 0..4 {
+            let early = Variant { handle: None, level: Level::Low };
+            folds.take([1; 16], early, at, false, first);
+            folds.take([1; 16], variant("lo", Level::Medium), at, true, first);
+        }
+        assert_eq!(folds.end(None)[0].count, 4);
+    }
+
+    #[test]
     fn groups_are_bounded() {
         let mut folds = Folds::default();
         for n in 0..20_000u128 {
-            folds.take(n.to_le_bytes(), variant("lo", Level::Low), Timestamp::from_secs(1), first);
+            folds.take(
+                n.to_le_bytes(),
+                variant("lo", Level::Low),
+                Timestamp::from_secs(1),
+                false,
+                first,
+            );
         }
         assert!(folds.groups.len() <= MAX_GROUPS);
         assert_eq!(folds.groups.len(), folds.ends.len());

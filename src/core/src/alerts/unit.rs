@@ -5,7 +5,6 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::finding::{Evidence, Level, Stage};
-use crate::handle::HandleKind;
 use crate::observation::Observation;
 use crate::process::{Process, ProcessKey};
 use crate::rules::Hit;
@@ -166,11 +165,13 @@ impl Unit {
     /// What it may differ in from others of its group.
     pub fn variant(&self) -> Option<Variant> {
         let level = self.level()?;
-        let handle = self.capture().filter(|capture| capture.stage() > Stage::Opened).map(
-            |capture| -> (HandleKind, Option<String>) {
-                (capture.handle.kind, capture.handle.interface.as_ref().map(|i| i.to_string()))
-            },
-        );
+        // Promiscuous mode is asked for on an interface, also when the bind was not seen yet.
+        let receives =
+            |c: &&CaptureSession| c.stage() > Stage::Opened || c.promiscuous_at.is_some();
+        let handle = self.capture().filter(receives).map(|capture| {
+            let interface = capture.handle.interface.as_ref();
+            (capture.handle.kind, interface.map(|name| name.to_string()))
+        });
         Some(Variant { handle, level })
     }
 
