@@ -12,6 +12,7 @@
 //! | [`handles`] | the table of `scan` |
 //! | [`table`], [`style`], [`visible`] | columns, colours, and text that cannot steer a terminal |
 //! | [`transport`] | standard output, a file, the local syslog socket |
+//! | [`remote`] | what a network transport is |
 //!
 //! Names in a line were chosen by whoever is watched. No format lets one of them start a second
 //! record, move a cursor or turn the reading direction.
@@ -20,6 +21,7 @@ pub mod format;
 pub mod handles;
 pub mod human;
 pub mod json;
+pub mod remote;
 pub mod rfc5424;
 pub mod style;
 pub mod table;
@@ -30,5 +32,6 @@ pub use format::{Format, Shape};
 pub use handles::render_table;
 pub use human::Human;
 pub use json::Json;
+pub use remote::{Limits, Record, Refused, Remote};
 pub use rfc5424::Rfc5424;
 pub use style::Style;
