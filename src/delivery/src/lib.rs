@@ -13,6 +13,7 @@
 //! | [`table`], [`style`], [`visible`] | columns, colours, and text that cannot steer a terminal |
 //! | [`transport`] | standard output, a file, the local syslog socket |
 //! | [`remote`] | what a network transport is |
+//! | [`tls`] | what every transport over TLS shares |
 //!
 //! Names in a line were chosen by whoever is watched. No format lets one of them start a second
 //! record, move a cursor or turn the reading direction.
@@ -25,6 +26,7 @@ pub mod remote;
 pub mod rfc5424;
 pub mod style;
 pub mod table;
+pub mod tls;
 pub mod transport;
 pub mod visible;
 
