@@ -1,13 +1,15 @@
 //! The configuration file: its keys, their defaults, and errors that name file, line and key.
 
+mod sink;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpfwatch_core::finding::Level;
 use bpfwatch_core::platform::SensorSettings;
-use bpfwatch_delivery::transport::FILE_MODE;
 use serde::Deserialize;
 
+pub use self::sink::{Format, Sink, Transport};
 use crate::exit::{Code, Failure};
 use crate::{platform, trust};
 
@@ -104,109 +106,6 @@ pub struct Heartbeat {
 impl Default for Heartbeat {
     fn default() -> Self {
         Self { interval_s: 300 }
-    }
-}
-
-/// Where lines go, and how they look there.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "SinkKeys")]
-pub struct Sink {
-    /// How they look.
-    pub format: Format,
-    /// Where they go.
-    pub transport: Transport,
-}
-
-/// How a line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Native JSON, one object a line.
-    Json,
-    /// Blocks for people.
-    Human,
-    /// RFC 5424 with structured data.
-    Rfc5424,
-}
-
-/// Where lines go.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Transport {
-    /// Standard output: the service manager's log.
-    Stdout,
-    /// A file, appended to.
-    File {
-        /// Its path.
-        path: PathBuf,
-        /// Its permission bits, where it is made anew.
-        mode: u32,
-    },
-    /// A local syslog socket.
-    Syslog {
-        /// Its path.
-        socket: PathBuf,
-    },
-}
-
-/// A `[[sink]]` as written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SinkKeys {
-    format: Format,
-    transport: TransportKey,
-    path: Option<PathBuf>,
-    mode: Option<u32>,
-    socket: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum TransportKey {
-    Stdout,
-    File,
-    Syslog,
-}
-
-impl TryFrom<SinkKeys> for Sink {
-    type Error = String;
-
-    fn try_from(keys: SinkKeys) -> Result<Self, String> {
-        let SinkKeys { format, transport, path, mode, socket } = keys;
-        let only = |key: &str, transport: &str| {
-            Err(format!("`{key}` belongs to a sink with transport = \"{transport}\""))
-        };
-        let is_file = matches!(transport, TransportKey::File);
-        if path.is_some() && !is_file {
-            return only("path", "file");
-        }
-        if mode.is_some() && !is_file {
-            return only("mode", "file");
-        }
-        if socket.is_some() && !matches!(transport, TransportKey::Syslog) {
-            return only("socket", "syslog");
-        }
-        let transport = match transport {
-            TransportKey::Stdout => Transport::Stdout,
-            TransportKey::File => {
-                let path = path.ok_or("a sink with transport = \"file\" needs a `path`")?;
-                if !path.is_absolute() {
-                    return Err(format!("`path` must be absolute: {}", path.display()));
-                }
-                let mode = mode.unwrap_or(FILE_MODE);
-                if mode > 0o777 {
-                    return Err("`mode` must be permission bits, such as 0o640".to_owned());
-                }
-                Transport::File { path, mode }
-            }
-            TransportKey::Syslog => Transport::Syslog {
-                socket: socket.unwrap_or_else(|| PathBuf::from(platform::SYSLOG)),
-            },
-        };
-        let is_syslog = matches!(transport, Transport::Syslog { .. });
-        if is_syslog && format == Format::Human {
-            return Err("syslog takes one line for each finding: use json or rfc5424".to_owned());
-        }
-        Ok(Self { format, transport })
     }
 }
 
@@ -356,21 +255,5 @@ mod tests {
         assert_eq!(wrong.line, Some(1));
         assert!(wrong.what.contains("critical"), "{}", wrong.what);
         assert!(Config::parse("level = ").unwrap_err().line.is_some());
-    }
-
-    #[test]
-    fn a_sink_takes_only_its_own_keys() {
-        for (text, word) in [
-            ("format = \"json\"\ntransport = \"stdout\"\npath = \"/x\"", "file"),
-            ("format = \"json\"\ntransport = \"file\"", "needs a `path`"),
-            ("format = \"json\"\ntransport = \"file\"\npath = \"x\"", "absolute"),
-            ("format = \"json\"\ntransport = \"file\"\npath = \"/x\"\nmode = 0o4755", "0o640"),
-            ("format = \"human\"\ntransport = \"syslog\"", "one line"),
-            ("format = \"json\"\ntransport = \"pigeon\"", "pigeon"),
-        ] {
-            let wrong = Config::parse(&format!("[[sink]]\n{text}\n")).unwrap_err();
-            assert!(wrong.what.contains(word), "{}", wrong.what);
-            assert!(wrong.line.is_some(), "{text}");
-        }
     }
 }
