@@ -146,7 +146,7 @@ pub fn is_wanted(line: &Line, least: Level) -> bool {
         Line::Finding(finding) => finding.rule.level >= least,
         Line::Closed(closed) => closed.level >= least,
         Line::Repeats(repeats) => repeats.level >= least,
-        Line::Lost(_) | Line::Session(_) | Line::Heartbeat(_) => true,
+        Line::Lost(_) | Line::Session(_) | Line::Heartbeat(_) | Line::Notice(_) => true,
     }
 }
 

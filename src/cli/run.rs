@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bpfwatch_core::finding::{Heartbeat, Host, Level, Line};
+use bpfwatch_core::finding::{Coverage, Heartbeat, Host, Level, Line};
 use bpfwatch_core::pipeline::{Counters, Pipeline, Settings};
 use bpfwatch_core::platform::Platform;
 use bpfwatch_core::sensor::Outlet;
@@ -265,8 +265,13 @@ impl Daemon {
             observations: counters.observations,
             findings: counters.findings,
             withheld: counters.withheld,
+            folded: counters.folded,
+            forgotten: counters.forgotten,
             lost: counters.lost,
             backlog_bytes: self.live.outlet.backlog() as u64,
+            lag_ms: u64::try_from(self.live.lag().as_millis()).unwrap_or(u64::MAX),
+            coverage: Coverage::default(),
+            reload: None,
             sinks: self.sinks.health(),
         })));
     }
@@ -283,6 +288,8 @@ fn sum(a: Counters, b: Counters) -> Counters {
         observations: a.observations + b.observations,
         findings: a.findings + b.findings,
         withheld: a.withheld + b.withheld,
+        folded: a.folded + b.folded,
+        forgotten: a.forgotten + b.forgotten,
         lost: a.lost + b.lost,
     }
 }

@@ -31,6 +31,7 @@ pub struct Live {
     inlet: Inlet,
     recorder: Option<RecordingWriter>,
     advanced: Instant,
+    lag: Duration,
     failure: Option<Failure>,
 }
 
@@ -70,6 +71,7 @@ impl Live {
             inlet,
             recorder: None,
             advanced: Instant::now(),
+            lag: Duration::ZERO,
             failure: None,
         })
     }
@@ -88,6 +90,11 @@ impl Live {
     /// Where the observations come from.
     pub fn origin(&self) -> &Arc<Origin> {
         &self.origin
+    }
+
+    /// How old the oldest observation was that was taken last.
+    pub fn lag(&self) -> Duration {
+        self.lag
     }
 
     /// Waits at most `patience`, processes what came and lets time pass.
@@ -121,6 +128,9 @@ impl Live {
             output::warn(&error.to_string());
             self.recorder = None;
         }
+        // What was there before the start may carry its own, older time: offered it was just now.
+        let oldest = observations.iter().map(|seen| seen.at).min();
+        self.lag = oldest.map_or(Duration::ZERO, |at| now().since(at));
         let batch = Batch { origin: Arc::clone(&self.origin), observations };
         self.pipeline.feed(batch, out);
     }

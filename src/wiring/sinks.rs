@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use bpfwatch_delivery::transport::{Durability, FileSink, StreamSink, SyslogSocke
 use bpfwatch_delivery::{Format, Human, Json, Rfc5424, Style};
 
 use crate::exit::Failure;
+use crate::wiring::now;
 use crate::{config, output};
 
 /// Syslog facility of records without a header of their own: authpriv (RFC 5424, 6.2.1).
@@ -80,7 +81,18 @@ struct Account {
     shed: AtomicU64,
     /// Lines that could not be written.
     failed: AtomicU64,
-    error: Mutex<Option<String>>,
+    /// Lines that wait in the queue.
+    queued: AtomicU64,
+    outcome: Mutex<Outcome>,
+}
+
+/// How it fared last.
+#[derive(Default)]
+struct Outcome {
+    /// What went wrong last, and whether it wrote a line since.
+    error: Option<String>,
+    mended: bool,
+    last_delivery: Option<Timestamp>,
 }
 
 impl Account {
@@ -88,9 +100,12 @@ impl Account {
         self.shed.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
     }
 
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn why(&self) -> String {
-        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        error.clone().unwrap_or_else(|| "queue full".to_owned())
+        self.outcome().error.clone().unwrap_or_else(|| "queue full".to_owned())
     }
 }
 
@@ -118,7 +133,10 @@ impl Sinks {
     pub fn send(&self, line: Line) {
         let line = Arc::new(line);
         for sink in &self.sinks {
+            // Counted before it can be taken out again.
+            sink.account.queued.fetch_add(1, Ordering::Relaxed);
             if sink.queue.try_send(Arc::clone(&line)).is_err() {
+                sink.account.queued.fetch_sub(1, Ordering::Relaxed);
                 sink.account.shed.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -149,10 +167,16 @@ impl Sinks {
 
     /// How each fares.
     pub fn health(&self) -> Vec<SinkHealth> {
-        let health = |sink: &Running| SinkHealth {
-            name: sink.name.clone(),
-            written: sink.account.written.load(Ordering::Relaxed),
-            dropped: sink.account.dropped(),
+        let health = |sink: &Running| {
+            let outcome = sink.account.outcome();
+            SinkHealth {
+                name: sink.name.clone(),
+                written: sink.account.written.load(Ordering::Relaxed),
+                dropped: sink.account.dropped(),
+                queued: sink.account.queued.load(Ordering::Relaxed),
+                last_delivery: outcome.last_delivery,
+                error: outcome.error.clone().filter(|_| !outcome.mended),
+            }
         };
         self.sinks.iter().map(health).collect()
     }
@@ -191,8 +215,12 @@ fn serve(mut sink: Box<dyn Sink>, lines: &Receiver<Arc<Line>>, account: &Account
         let result = match lines.recv_timeout(wait) {
             Ok(line) => {
                 unflushed = true;
+                account.queued.fetch_sub(1, Ordering::Relaxed);
                 sink.write(&line).map(|()| {
                     account.written.fetch_add(1, Ordering::Relaxed);
+                    let mut outcome = account.outcome();
+                    outcome.last_delivery = Some(now());
+                    outcome.mended = true;
                 })
             }
             Err(RecvTimeoutError::Timeout) if !unflushed => continue,
@@ -210,7 +238,11 @@ fn serve(mut sink: Box<dyn Sink>, lines: &Receiver<Arc<Line>>, account: &Account
         };
         let Err(error) = result else { continue };
         account.failed.fetch_add(1, Ordering::Relaxed);
-        *account.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        {
+            let mut outcome = account.outcome();
+            outcome.error = Some(error.to_string());
+            outcome.mended = false;
+        }
         if error.kind() == ErrorKind::BrokenPipe {
             return;
         }

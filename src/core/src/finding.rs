@@ -69,6 +69,8 @@ pub enum Line {
     Session(Box<SessionLine>),
     /// The daemon is alive, and how it fares.
     Heartbeat(Box<Heartbeat>),
+    /// Something about the monitor itself that its administrators should know.
+    Notice(Box<Notice>),
 }
 
 /// Which machine.
@@ -390,12 +392,88 @@ pub struct Heartbeat {
     pub findings: u64,
     /// Findings that an expected filter withheld.
     pub withheld: u64,
+    /// Findings that were folded into an earlier one like them.
+    pub folded: u64,
+    /// How often correlations let go of state before its time, because there was too much of it.
+    pub forgotten: u64,
     /// Events that sensors reported as lost.
     pub lost: u64,
     /// Bytes of observations that wait for the engine now.
     pub backlog_bytes: u64,
+    /// How old the oldest observation was that the engine took last, in milliseconds.
+    pub lag_ms: u64,
+    /// What the sensors can see here.
+    pub coverage: Coverage,
+    /// The last time that the configuration was read again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
     /// Each sink.
     pub sinks: Vec<SinkHealth>,
+}
+
+/// What the sensors can see, in short: the checks of `doctor`, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Coverage {
+    /// Sources that are seen.
+    pub ok: u64,
+    /// Sources that are seen in part.
+    pub partial: u64,
+    /// Sources that are not seen and could be.
+    pub blind: u64,
+    /// Names of those seen in part or not at all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
+}
+
+/// How reading the configuration again went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reload {
+    /// When.
+    pub time: Timestamp,
+    /// The new one is in force; else the old one still is.
+    pub taken: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Something about the monitor itself: it goes where findings go, because whoever reads them relies on
+/// it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// When.
+    pub time: Timestamp,
+    /// Where.
+    pub host: Arc<Host>,
+    /// How serious it is.
+    pub level: Level,
+    /// What happened.
+    pub event: NoticeEvent,
+    /// In words.
+    pub detail: String,
+}
+
+/// What a [`Notice`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeEvent {
+    /// A new configuration was not taken; the old one goes on.
+    ReloadRefused,
+    /// Rules were left out because something is wrong with them.
+    RulesRefused,
+    /// A sensor ended while the daemon runs.
+    SensorStopped,
+}
+
+impl NoticeEvent {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NoticeEvent::ReloadRefused => "reload_refused",
+            NoticeEvent::RulesRefused => "rules_refused",
+            NoticeEvent::SensorStopped => "sensor_stopped",
+        }
+    }
 }
 
 /// One sensor in a [`Heartbeat`].
@@ -419,4 +497,12 @@ pub struct SinkHealth {
     pub written: u64,
     /// Lines that could not be written, or did not fit its queue.
     pub dropped: u64,
+    /// Lines that wait in its queue.
+    pub queued: u64,
+    /// When it last wrote a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_delivery: Option<Timestamp>,
+    /// What went wrong last, unless it wrote a line since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }

@@ -3,13 +3,13 @@
 //! Each origin has a lane of its own with an engine time of its own, so that recordings of several
 //! machines can follow each other in one replay without waiting for, or correlating with, each other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alerts::{Alerts, First, Folded, Remembered, Reported, UnitId};
 use crate::events::{PostureEvent, ProcessEvent, SessionEvent};
-use crate::finding::{Evidence, Level, Line, Lost, RuleRef, SessionLine, Verdict};
+use crate::finding::{Evidence, Level, Line, Lost, RuleRef, SessionLine, Stage, Verdict};
 use crate::observation::{Kind, Observation, Origin};
 use crate::pipeline::{Counters, Settings};
 use crate::report::Reporter;
@@ -48,7 +48,11 @@ pub struct Lane {
     standings: HashMap<Arc<str>, Standing>,
     losses: HashMap<(Arc<str>, String), Loss>,
     now: Timestamp,
+    /// Position of the last observation.
+    seq: u64,
     counters: Counters,
+    /// Title of each filter that withheld something, and how often it did, by its id.
+    withheld: BTreeMap<String, (String, u64)>,
     events: Vec<Event>,
 }
 
@@ -64,7 +68,9 @@ impl Lane {
             standings: HashMap::new(),
             losses: HashMap::new(),
             now: Timestamp::default(),
+            seq: 0,
             counters: Counters::default(),
+            withheld: BTreeMap::new(),
             events: Vec::new(),
         }
     }
@@ -72,6 +78,7 @@ impl Lane {
     /// Takes one observation.
     pub fn feed(&mut self, observation: Observation, out: &mut dyn FnMut(Line)) {
         self.counters.observations += 1;
+        self.seq = observation.seq;
         self.advance(observation.at, out);
         let mut events = std::mem::take(&mut self.events);
         self.tracker.observe(observation, &mut events);
@@ -138,7 +145,53 @@ impl Lane {
 
     /// What went through.
     pub fn counters(&self) -> Counters {
-        self.counters
+        let forgotten = self.counters.forgotten + self.correlator.forgotten();
+        Counters { forgotten, ..self.counters }
+    }
+
+    /// Title of each filter that withheld something, and how often it did, by its id.
+    pub fn withheld(&self) -> impl Iterator<Item = (&str, (&str, u64))> {
+        self.withheld.iter().map(|(id, (title, count))| (&**id, (&**title, *count)))
+    }
+
+    /// Puts other rules in force; what is open is asked about again.
+    pub fn set_rules(&mut self, origin: &Origin, rules: &Arc<RuleSet>, settings: &Settings) {
+        self.counters.forgotten += self.correlator.forgotten();
+        self.correlator = Correlator::new(Arc::clone(rules));
+        self.reporter = Reporter::new(origin, Arc::clone(rules), settings.redact);
+        self.rules = Arc::clone(rules);
+        // A hit knows its rule by place. Rules that are gone take their hits with them.
+        let places: HashMap<&str, usize> =
+            rules.rules().iter().enumerate().map(|(at, rule)| (&*rule.shown.id, at)).collect();
+        self.alerts.map_hits(|hit| {
+            let index = *places.get(&*hit.rule.id)?;
+            Some(Hit { rule: Arc::clone(&rules.rules().get(index)?.shown), index })
+        });
+        self.standings.clear();
+        for session in self.tracker.sessions() {
+            let change = match session.stage() {
+                Stage::Opened => Change::Opened,
+                Stage::Attached => Change::Attached,
+                Stage::Reading => Change::Reading,
+            };
+            let changed = SessionChanged { at: self.now, seq: self.seq, change, session };
+            let found = self.rules.evaluate(&SessionEvent::new(&changed));
+            let withheld: Vec<Hit> = found.withheld.iter().map(|w| w.hit.clone()).collect();
+            self.alerts.session(&changed, &found.hits, &withheld);
+            self.stands(&changed.session.id, found);
+        }
+    }
+
+    fn count_withheld(&mut self, found: &Found) {
+        for withheld in &found.withheld {
+            self.counters.withheld += 1;
+            let filter = &withheld.filter;
+            if let Some((_, count)) = self.withheld.get_mut(&filter.id) {
+                *count += 1;
+            } else {
+                self.withheld.insert(filter.id.clone(), (filter.title.clone(), 1));
+            }
+        }
     }
 
     /// Sessions that were reported and are still open.
@@ -163,7 +216,7 @@ impl Lane {
                 Event::Executed { at, seq, process, lineage } => {
                     let event = ProcessEvent::new(&process, os, Some(lineage));
                     let found = self.rules.evaluate(&event);
-                    self.counters.withheld += found.withheld.len() as u64;
+                    self.count_withheld(&found);
                     if found.hits.is_empty() && found.correlated.is_empty() {
                         continue;
                     }
@@ -181,7 +234,7 @@ impl Lane {
                     let actor = observation.actor.as_deref();
                     if let Some(event) = PostureEvent::new(&observation.kind, os, actor) {
                         let found = self.rules.evaluate(&event);
-                        self.counters.withheld += found.withheld.len() as u64;
+                        self.count_withheld(&found);
                         self.alerts.posture(&observation, &found.hits);
                     }
                 }
@@ -194,7 +247,7 @@ impl Lane {
     fn session(&mut self, changed: &SessionChanged, out: &mut dyn FnMut(Line)) {
         let event = SessionEvent::new(changed);
         let found = self.rules.evaluate(&event);
-        self.counters.withheld += found.withheld.len() as u64;
+        self.count_withheld(&found);
         let withheld: Vec<Hit> = found.withheld.iter().map(|w| w.hit.clone()).collect();
         self.alerts.session(changed, &found.hits, &withheld);
         let owner = changed.session.owner().and_then(|owner| owner.image.as_ref());
@@ -311,8 +364,12 @@ impl Lane {
                 self.counters.findings += 1;
                 out(Line::Finding(Box::new(finding)));
             }
-            Folded::Repeat(Some(repeated)) => out(self.reporter.repeats(&repeated)),
-            Folded::Repeat(None) => {}
+            Folded::Repeat(repeated) => {
+                self.counters.folded += 1;
+                if let Some(repeated) = repeated {
+                    out(self.reporter.repeats(&repeated));
+                }
+            }
         }
         self.alerts.reported(id, Some(reported));
     }

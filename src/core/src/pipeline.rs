@@ -3,6 +3,7 @@
 //! Live sensors and replay feed the same pipeline. It does nothing by itself: time passes when
 //! [`Pipeline::advance`] says so or when an observation carries a later time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,10 @@ pub struct Counters {
     pub withheld: u64,
     /// Events that sensors reported as lost.
     pub lost: u64,
+    /// Findings that were folded into an earlier one.
+    pub folded: u64,
+    /// How often correlations let go of state before its time.
+    pub forgotten: u64,
 }
 
 impl Counters {
@@ -58,7 +63,20 @@ impl Counters {
         self.findings += other.findings;
         self.withheld += other.withheld;
         self.lost += other.lost;
+        self.folded += other.folded;
+        self.forgotten += other.forgotten;
     }
+}
+
+/// How often one expected filter withheld a hit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WithheldBy {
+    /// UUID of the filter.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// Hits that it withheld.
+    pub count: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,6 +152,30 @@ impl Pipeline {
             all.add(lane.counters());
         }
         all
+    }
+
+    /// How often each expected filter withheld a hit, by its id.
+    pub fn withheld(&self) -> Vec<WithheldBy> {
+        let mut all: BTreeMap<&str, (&str, u64)> = BTreeMap::new();
+        for (id, (title, count)) in self.lanes.iter().flat_map(|(_, lane)| lane.withheld()) {
+            all.entry(id).or_insert((title, 0)).1 += count;
+        }
+        let by = |(id, (title, count)): (&str, (&str, u64))| WithheldBy {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            count,
+        };
+        all.into_iter().map(by).collect()
+    }
+
+    /// Puts other rules in force. What is open stays open, and is asked about again: only what is more
+    /// serious than what was said comes out. Correlations begin anew.
+    pub fn set_rules(&mut self, rules: &Arc<RuleSet>, settings: Settings) {
+        self.rules = Arc::clone(rules);
+        self.settings = settings;
+        for (origin, lane) in &mut self.lanes {
+            lane.set_rules(origin, &self.rules, &self.settings);
+        }
     }
 
     /// What has to survive a restart: which sessions were reported, at which level. JSON.

@@ -393,3 +393,67 @@ fn twenty_replays_are_the_same_to_the_byte() {
         assert_eq!(run(), first);
     }
 }
+
+fn only(rule: &str) -> Arc<RuleSet> {
+    let text = RULES.split("---\n").find(|text| text.contains(rule)).unwrap();
+    let file = RuleFile { path: "new.yml".to_owned(), text: text.to_owned(), page: None };
+    let (rules, problems) = RuleSet::load(&[file]);
+    assert_eq!(problems, []);
+    Arc::new(rules)
+}
+
+#[test]
+fn other_rules_find_what_is_open_and_repeat_nothing() {
+    let mut bench = Bench::new();
+    let copy = process(7, 1, "/tmp/x", &["/tmp/x"]);
+    bench.capture(0, &copy, 1, true);
+    bench.pass(1000);
+    assert_eq!(findings(&bench.lines)[0].rule.level, Level::High);
+    // The same rules in another order: nothing new to say.
+    bench.pipeline.set_rules(&rules(), Settings::default());
+    bench.pass(2000);
+    assert_eq!(findings(&bench.lines).len(), 1);
+    // Lower ones alone say nothing either, and the end still comes.
+    bench.pipeline.set_rules(&only("Handle attached"), Settings::default());
+    bench.pass(3000);
+    assert_eq!(findings(&bench.lines).len(), 1);
+    bench.close(4000, 1);
+    bench.pass(5000);
+    assert!(matches!(bench.lines.last(), Some(Line::Closed(_))), "{:#?}", bench.lines);
+
+    // What no rule matched before, one does now.
+    let mut bench = Bench::new();
+    bench.pipeline.set_rules(&only("Capture tool"), Settings::default());
+    bench.capture(0, &copy, 1, true);
+    bench.pass(1000);
+    assert_eq!(findings(&bench.lines).len(), 0);
+    bench.pipeline.set_rules(&rules(), Settings::default());
+    bench.pass(2000);
+    assert_eq!(findings(&bench.lines)[0].rule.level, Level::High);
+    assert_eq!(bench.pipeline.counters().findings, 1);
+}
+
+#[test]
+fn a_rule_that_is_gone_takes_what_was_not_said_with_it() {
+    let mut bench = Bench::new();
+    let tcpdump = process(7, 1, "/usr/bin/tcpdump", &["tcpdump"]);
+    bench.see(0, Some(&tcpdump), Kind::Executed);
+    bench.pipeline.set_rules(&only("Promiscuous interface"), Settings::default());
+    bench.pass(3000);
+    assert_eq!(bench.finish(), []);
+}
+
+#[test]
+fn each_filter_tells_how_often_it_withheld() {
+    let mut bench = Bench::new();
+    let client = process(7, 1, "/usr/sbin/dhclient", &["dhclient"]);
+    for id in 1..=2 {
+        let handle = Handle { filter: Some(true), ..packet(id) };
+        bench.see(0, Some(&client), opened(handle.clone()));
+        bench.see(1, Some(&client), Kind::HandleAttached { handle });
+    }
+    let withheld = bench.pipeline.withheld();
+    assert_eq!(withheld.len(), 1);
+    assert_eq!((withheld[0].title.as_str(), withheld[0].count), ("Address client", 2));
+    assert_eq!(bench.pipeline.counters().withheld, 2);
+}

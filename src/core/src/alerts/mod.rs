@@ -186,6 +186,25 @@ impl Alerts {
         Some((at, id))
     }
 
+    /// Replaces every hit: rules have other places in another set. One that has none is taken away,
+    /// unless it was said already: then its end is still to be said.
+    pub fn map_hits(&mut self, map: impl Fn(&Hit) -> Option<Hit>) {
+        for unit in self.units.values_mut() {
+            let said = unit.reported.is_some();
+            unit.hits.retain_mut(|(hit, _)| match map(hit) {
+                Some(new) => {
+                    *hit = new;
+                    true
+                }
+                None => {
+                    hit.index = usize::MAX;
+                    said
+                }
+            });
+            unit.sort_hits();
+        }
+    }
+
     /// A unit.
     pub fn unit(&self, id: UnitId) -> Option<&Unit> {
         self.units.get(&id)

@@ -86,6 +86,11 @@ impl Unit {
                 self.hits.push((hit.clone(), at));
             }
         }
+        self.sort_hits();
+    }
+
+    /// Highest level first, then the order of the rules.
+    pub fn sort_hits(&mut self) {
         self.hits.sort_by(|(a, _), (b, _)| {
             b.rule.level.cmp(&a.rule.level).then_with(|| a.index.cmp(&b.index))
         });

@@ -10,12 +10,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bpfwatch_core::finding::{
-    Closed, Heartbeat, Line, Lost, Repeats, SessionLine, SessionView, Verdict,
+    Closed, Heartbeat, Line, Lost, Notice, Repeats, SessionLine, SessionView, Verdict,
 };
 
 use crate::format::{Format, Shape};
 use crate::style::{Paint, Style};
-use crate::visible::{cut_end, cut_middle, name, width};
+use crate::visible::{cut_end, cut_middle, escaped, name, width};
 
 /// Columns of the first word after the time: `CRITICAL`.
 const WORD: usize = 8;
@@ -45,6 +45,7 @@ impl Format for Human {
             Line::Lost(lost) => push_lost(style, &mut text, lost),
             Line::Session(session) => push_session(style, &mut text, session),
             Line::Heartbeat(heartbeat) => push_heartbeat(style, &mut text, heartbeat),
+            Line::Notice(notice) => push_notice(style, &mut text, notice),
         }
         out.extend_from_slice(text.as_bytes());
     }
@@ -154,6 +155,12 @@ fn push_heartbeat(style: &Style, out: &mut String, heartbeat: &Heartbeat) {
     if heartbeat.rules_refused > 0 {
         let _ = write!(text, " and {} refused", heartbeat.rules_refused);
     }
+    if !heartbeat.coverage.gaps.is_empty() {
+        let _ = write!(text, "; not fully seen: {}", name(&heartbeat.coverage.gaps.join(", ")));
+    }
+    if heartbeat.reload.as_ref().is_some_and(|reload| !reload.taken) {
+        text.push_str("; the last reload was refused");
+    }
     for sensor in &heartbeat.sensors {
         if let Some(error) = &sensor.error {
             text.push_str("; ");
@@ -166,6 +173,12 @@ fn push_heartbeat(style: &Style, out: &mut String, heartbeat: &Heartbeat) {
         && dropped + heartbeat.lost + heartbeat.rules_refused == 0;
     let paint = if healthy { Paint::Dim } else { Paint::Yellow };
     push_line(style, out, &words::clock(heartbeat.time), (paint, "alive"), (Paint::Plain, &text));
+}
+
+fn push_notice(style: &Style, out: &mut String, notice: &Notice) {
+    let word = (Paint::of_level(notice.level), "NOTICE");
+    let text = escaped(&notice.detail);
+    push_line(style, out, &words::clock(notice.time), word, (Paint::Plain, &text));
 }
 
 fn packets(session: &SessionView) -> String {

@@ -99,6 +99,7 @@ pub fn severity(line: &Line) -> u8 {
     match line {
         Line::Finding(finding) => of_level(finding.rule.level),
         Line::Repeats(repeats) => of_level(repeats.level),
+        Line::Notice(notice) => of_level(notice.level),
         Line::Lost(_) => 4,
         Line::Session(session) if session.verdict == Verdict::Unexpected => 4,
         Line::Closed(_) | Line::Session(_) | Line::Heartbeat(_) => 6,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bpfwatch_core::finding::{
-    Closed, Finding, Heartbeat, Line, Lost, ProcessView, Repeats, RuleRef, SessionLine,
+    Closed, Finding, Heartbeat, Line, Lost, Notice, ProcessView, Repeats, RuleRef, SessionLine,
     SessionView, Verdict,
 };
 use bpfwatch_core::scope::Scope;
@@ -32,6 +32,7 @@ impl<'a> Record<'a> {
             Line::Lost(lost) => Self::lost(lost),
             Line::Session(session) => Self::session(session),
             Line::Heartbeat(heartbeat) => Self::heartbeat(heartbeat),
+            Line::Notice(notice) => Self::notice(notice),
         }
     }
 
@@ -166,13 +167,27 @@ impl<'a> Record<'a> {
             ("observations", heartbeat.observations),
             ("findings", heartbeat.findings),
             ("withheld", heartbeat.withheld),
+            ("folded", heartbeat.folded),
+            ("forgotten", heartbeat.forgotten),
             ("lost", heartbeat.lost),
             ("backlog_bytes", heartbeat.backlog_bytes),
+            ("lag_ms", heartbeat.lag_ms),
+            ("coverage_partial", heartbeat.coverage.partial),
+            ("coverage_blind", heartbeat.coverage.blind),
             ("dropped", heartbeat.sinks.iter().map(|sink| sink.dropped).sum()),
+            ("queued", heartbeat.sinks.iter().map(|sink| sink.queued).sum()),
         ] {
             record.add_number(key, number);
         }
         record.message = format!("alive, {running} of {} sensors run", heartbeat.sensors.len());
+        record
+    }
+
+    fn notice(notice: &'a Notice) -> Self {
+        let mut record = Self::new(notice.time, &notice.host.name, "notice");
+        record.add("level", notice.level.as_str());
+        record.add("event", notice.event.as_str());
+        record.message = escaped(&notice.detail).into_owned();
         record
     }
 
