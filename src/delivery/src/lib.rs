@@ -13,17 +13,22 @@
 //! | [`table`], [`style`], [`visible`] | columns, colours, and text that cannot steer a terminal |
 //! | [`transport`] | standard output, a file, the local syslog socket |
 //! | [`remote`] | what a network transport is |
+//! | [`spool`] | where records wait for it on disk |
+//! | [`courier`], [`backoff`] | from the spool to the receiver: batches and retries |
 //! | [`tls`] | what every transport over TLS shares |
 //!
 //! Names in a line were chosen by whoever is watched. No format lets one of them start a second
 //! record, move a cursor or turn the reading direction.
 
+pub mod backoff;
+pub mod courier;
 pub mod format;
 pub mod handles;
 pub mod human;
 pub mod json;
 pub mod remote;
 pub mod rfc5424;
+pub mod spool;
 pub mod style;
 pub mod table;
 pub mod tls;

@@ -103,6 +103,12 @@ pub trait Remote: Send {
         Limits::default()
     }
 
+    /// How long records are gathered while many come, before they go in a batch that is not full. One
+    /// that comes after a quiet time as long goes at once. Zero for a transport without batches.
+    fn linger(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+
     /// Hands over a batch, which is never empty. `Ok` when all of it was taken, as far as the protocol
     /// can tell. Returns within seconds, whatever the receiver does: every wait has a timeout.
     ///

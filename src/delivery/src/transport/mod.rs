@@ -1,10 +1,12 @@
 //! Where records go. Each transport takes any [`Format`](crate::Format) whose shape it can carry.
 
 mod file;
+mod spooled;
 mod stream;
 mod syslog;
 
 pub use file::{Durability, FileSink, MODE as FILE_MODE, Reopener};
+pub use spooled::SpooledSink;
 pub use stream::StreamSink;
 pub use syslog::{SOCKET_PATHS, SyslogSocket};
 
