@@ -8,6 +8,11 @@
 
 mod common;
 
+/// As in the program, see `src/platform.rs`.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::fs::File;
 use std::num::NonZero;
 use std::ops::ControlFlow;

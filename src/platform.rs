@@ -10,6 +10,12 @@ use bpfwatch_linux::LinuxPlatform as Current;
 #[cfg(target_os = "macos")]
 use bpfwatch_macos::MacosPlatform as Current;
 
+/// A replay allocates in one thread and frees in another. glibc's allocator takes a lock for that and
+/// musl's one for everything; FreeBSD and macOS have allocators that are made for it.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The operating system that this binary was built for.
 pub fn current() -> Box<dyn Platform> {
     Box::new(Current)
