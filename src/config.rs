@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpfwatch_core::finding::Level;
-use bpfwatch_core::platform::SensorSettings;
+use bpfwatch_core::platform::{Ebpf, SensorSettings};
 use serde::Deserialize;
 
 pub use self::sink::{Format, Sink, Transport};
@@ -71,18 +71,25 @@ pub struct Sensors {
     /// Time between steady scans, in milliseconds.
     #[serde(deserialize_with = "scan_interval")]
     pub scan_interval_ms: u64,
+    /// How eBPF programs hook the kernel (Linux).
+    pub ebpf: Ebpf,
+    /// Size of their ring of process events, in KiB.
+    #[serde(deserialize_with = "ebpf_ring")]
+    pub ebpf_ring_kib: u32,
 }
 
 impl Default for Sensors {
     fn default() -> Self {
-        Self { scan_interval_ms: SensorSettings::default().scan_interval_ms }
+        let SensorSettings { scan_interval_ms, ebpf, ebpf_ring_kib } = SensorSettings::default();
+        Self { scan_interval_ms, ebpf, ebpf_ring_kib }
     }
 }
 
 impl Sensors {
     /// As the platform wants it.
     pub fn settings(&self) -> SensorSettings {
-        SensorSettings { scan_interval_ms: self.scan_interval_ms }
+        let Self { scan_interval_ms, ebpf, ebpf_ring_kib } = *self;
+        SensorSettings { scan_interval_ms, ebpf, ebpf_ring_kib }
     }
 }
 
@@ -93,6 +100,16 @@ fn scan_interval<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u6
         return Ok(value);
     }
     Err(serde::de::Error::custom(format!("{value} ms is out of range: use 50 to 3600000")))
+}
+
+/// A ring of the kernel is a power of two and at least a page (kernel/bpf/ringbuf.c: ringbuf_map_alloc).
+fn ebpf_ring<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let value = u32::deserialize(deserializer)?;
+    if value.is_power_of_two() && (128..=65_536).contains(&value) {
+        return Ok(value);
+    }
+    let message = format!("{value} KiB does not do: use a power of two from 128 to 65536");
+    Err(serde::de::Error::custom(message))
 }
 
 /// Sign of life.

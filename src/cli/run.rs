@@ -230,8 +230,7 @@ impl Daemon {
 
     fn announce(&self, what: &str) {
         rules::warn(&self.plan.rules);
-        let sensors: Vec<String> =
-            self.live.sensors.health().into_iter().map(|sensor| sensor.name).collect();
+        let sensors = self.live.sensors.names();
         let sinks: Vec<String> = self.sinks.health().into_iter().map(|sink| sink.name).collect();
         output::note(&format!(
             "{what}: sensors {}; {} rules, {} refused; sinks {}",

@@ -71,8 +71,7 @@ impl Watch {
         let outlet = live.outlet.clone();
         let signals = Signals::catch(Hangup::Stops, move || outlet.close())
             .map_err(|error| Failure::new(Code::Software, format!("signals: {error}")))?;
-        let names: Vec<String> =
-            live.sensors.health().into_iter().map(|sensor| sensor.name).collect();
+        let names = live.sensors.names();
         output::note(&format!("watching with {}, {rule_count} rules", names.join(", ")));
 
         let mut printer = Printer::new(

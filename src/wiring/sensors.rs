@@ -21,6 +21,7 @@ pub struct Sensors {
 
 struct Running {
     name: &'static str,
+    via: Option<String>,
     wake: Box<dyn Fn() + Send + Sync>,
     thread: Option<JoinHandle<()>>,
     error: Arc<Mutex<Option<SensorError>>>,
@@ -60,7 +61,7 @@ impl Sensors {
         let count = Arc::new(AtomicUsize::new(sensors.len()));
         let mut running = Vec::new();
         for sensor in sensors {
-            let (name, wake) = (sensor.name(), sensor.waker());
+            let (name, via, wake) = (sensor.name(), sensor.via(), sensor.waker());
             let error = Arc::new(Mutex::new(None));
             let alive = Alive { count: Arc::clone(&count), outlet: outlet.clone() };
             let slot = Arc::clone(&error);
@@ -71,7 +72,7 @@ impl Sensors {
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 }
             })?;
-            running.push(Running { name, wake, thread: Some(thread), error, told: false });
+            running.push(Running { name, via, wake, thread: Some(thread), error, told: false });
         }
         Ok(Self { running, outlet: outlet.clone() })
     }
@@ -99,9 +100,19 @@ impl Sensors {
         let health = |sensor: &Running| SensorHealth {
             name: sensor.name.to_owned(),
             running: sensor.is_running(),
+            via: sensor.via.clone(),
             error: sensor.error().map(|error| error.what),
         };
         self.running.iter().map(health).collect()
+    }
+
+    /// Their names and ways, for people.
+    pub fn names(&self) -> Vec<String> {
+        let name = |sensor: &Running| match &sensor.via {
+            Some(via) => format!("{} ({via})", sensor.name),
+            None => sensor.name.to_owned(),
+        };
+        self.running.iter().map(name).collect()
     }
 
     /// Wakes them all to end and waits for them, but not longer than they are allowed.

@@ -483,6 +483,9 @@ pub struct SensorHealth {
     pub name: String,
     /// It watches.
     pub running: bool,
+    /// How, where it has more than one way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
     /// Why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -16,6 +16,8 @@ pub enum HandleKind {
     SockPacket,
     /// An AF_INET or AF_INET6 socket of type SOCK_RAW.
     RawSocket,
+    /// A Linux AF_XDP socket.
+    XdpSocket,
 }
 
 impl HandleKind {
@@ -26,6 +28,7 @@ impl HandleKind {
             HandleKind::PacketSocket => "packet_socket",
             HandleKind::SockPacket => "sock_packet",
             HandleKind::RawSocket => "raw_socket",
+            HandleKind::XdpSocket => "xdp_socket",
         }
     }
 }

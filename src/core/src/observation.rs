@@ -204,7 +204,17 @@ impl Kind {
     }
 }
 
+/// Sensors that tell every step of a handle, and every execution before it, in order and at once. What
+/// such a sensor has not said has not happened.
+const EXACT: [&str; 1] = ["linux.ebpf"];
+
 impl Observation {
+    /// Whether it comes from a sensor that tells every step in order, so that nothing that came before
+    /// is still on its way.
+    pub fn is_exact(&self) -> bool {
+        EXACT.contains(&&*self.sensor)
+    }
+
     /// Memory that it takes, in bytes, roughly.
     pub fn weight(&self) -> usize {
         size_of::<Self>()

@@ -1,6 +1,6 @@
 //! What the program asks of an operating system. One implementation in each platform package.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::observation::{Observation, Origin};
 use crate::sensor::{Sensor, SensorError};
@@ -48,11 +48,33 @@ pub trait Platform {
 pub struct SensorSettings {
     /// Time between steady scans, in milliseconds.
     pub scan_interval_ms: u64,
+    /// Whether events come from eBPF programs where the kernel allows it.
+    pub ebpf: Ebpf,
+    /// Size of the ring in which eBPF programs hand over process events, in KiB; the kernel wants a power
+    /// of two.
+    pub ebpf_ring_kib: u32,
+}
+
+/// How eBPF programs hook the kernel (Linux).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ebpf {
+    /// The best that the kernel allows.
+    #[default]
+    Auto,
+    /// BPF LSM hooks.
+    Lsm,
+    /// fentry and fexit.
+    Fentry,
+    /// Raw tracepoints.
+    Tracepoints,
+    /// Not at all.
+    Off,
 }
 
 impl Default for SensorSettings {
     fn default() -> Self {
-        Self { scan_interval_ms: 1000 }
+        Self { scan_interval_ms: 1000, ebpf: Ebpf::Auto, ebpf_ring_kib: 1024 }
     }
 }
 

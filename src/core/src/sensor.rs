@@ -22,6 +22,11 @@ pub trait Sensor: Send {
     /// Short name, such as `linux.sockets`, in observations and in health.
     fn name(&self) -> &'static str;
 
+    /// How it watches on this system, where it has more than one way: for health and for the user.
+    fn via(&self) -> Option<String> {
+        None
+    }
+
     /// Something that ends a running `run` within 200 ms; may be called from any thread, and again.
     fn waker(&self) -> Box<dyn Fn() + Send + Sync>;
 

@@ -177,6 +177,7 @@ fn handle(handle: &Handle) -> Cell {
             };
             Cell::new(with(&long, protocol.as_deref())).short(with(&brief, short))
         }
+        HandleKind::XdpSocket => Cell::new("AF_XDP"),
     }
 }
 

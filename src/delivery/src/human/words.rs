@@ -139,6 +139,7 @@ pub fn handle_short(handle: &Handle) -> String {
             Some(version) => format!("raw IPv{version} socket"),
             None => "raw IP socket".to_owned(),
         },
+        HandleKind::XdpSocket => "AF_XDP socket".to_owned(),
     };
     if let Some(protocol) = &handle.protocol {
         out.push_str(", ");
