@@ -1,18 +1,14 @@
-//! The shipped rules, the data cases, and the way of a case through the real pipeline.
+//! The shipped rules and the data cases, read from their files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use bpfwatch_core::cases::{Expectation, expectations};
 use bpfwatch_core::observation::{Observation, Origin};
-use bpfwatch_core::pipeline::{Batch, Pipeline, Settings};
+use bpfwatch_core::pipeline::Batch;
 use bpfwatch_core::rules::{Problem, RuleFile, RuleSet};
-use bpfwatch_core::time::Timestamp;
-use serde_json::{Map, Value};
-
-/// Time after the last observation at which the open sessions are looked at: all has settled then.
-const SETTLED: Duration = Duration::from_secs(2);
+use serde_json::Value;
 
 /// The repository.
 pub fn root() -> PathBuf {
@@ -51,19 +47,20 @@ pub fn load() -> (RuleSet, Vec<Problem>) {
     RuleSet::load(&files)
 }
 
-/// One line of `expected.jsonl`.
-pub struct Expectation {
-    pub line: usize,
-    pub kind: String,
-    pub object: Map<String, Value>,
-}
-
 /// One directory of `tests/cases`.
 pub struct Case {
     pub name: String,
     pub origin: Origin,
     pub observations: Vec<Observation>,
     pub expected: Vec<Expectation>,
+}
+
+impl Case {
+    /// What goes through the pipeline.
+    pub fn batch(&self) -> Batch {
+        let origin = Arc::new(self.origin.clone());
+        Batch { origin, observations: self.observations.clone() }
+    }
 }
 
 /// All cases, or the one that BPFWATCH_CASE names.
@@ -98,42 +95,7 @@ fn case(directory: &Path) -> Case {
             observation
         })
         .collect();
-    let expected = read(&directory.join("expected.jsonl"))
-        .lines()
-        .enumerate()
-        .map(|(index, line)| {
-            let line_number = index + 1;
-            let mut object: Map<String, Value> = serde_json::from_str(line)
-                .unwrap_or_else(|error| panic!("{name}: expected {line_number}: {error}"));
-            let kind = object.remove("type").and_then(|kind| kind.as_str().map(str::to_owned));
-            let kind = kind.unwrap_or_else(|| panic!("{name}: expected {line_number}: no type"));
-            Expectation { line: line_number, kind, object }
-        })
-        .collect();
+    let expected = expectations(&read(&directory.join("expected.jsonl")))
+        .unwrap_or_else(|(line, what)| panic!("{name}: expected.jsonl:{line}: {what}"));
     Case { name, origin: serde_json::from_value(meta).unwrap(), observations, expected }
-}
-
-/// What came out: lines, and open sessions as `scan` shows them.
-pub struct Output {
-    pub lines: Vec<Value>,
-    pub sessions: Vec<Value>,
-}
-
-/// Sends a case through the pipeline.
-pub fn replay(case: &Case, rules: &Arc<RuleSet>) -> Output {
-    let mut pipeline = Pipeline::new(Arc::clone(rules), Settings::default());
-    let mut lines = Vec::new();
-    let mut out = |line| lines.push(serde_json::to_value(&line).unwrap());
-    let batch =
-        Batch { origin: Arc::new(case.origin.clone()), observations: case.observations.clone() };
-    let last = case.observations.iter().map(|o| o.at).max().unwrap_or(Timestamp::default());
-    pipeline.feed(batch, &mut out);
-    pipeline.advance(last + SETTLED, &mut out);
-    let sessions = pipeline
-        .sessions(last + SETTLED)
-        .iter()
-        .map(|session| serde_json::to_value(session).unwrap())
-        .collect();
-    pipeline.finish(&mut out);
-    Output { lines, sessions }
 }

@@ -12,11 +12,13 @@
 //! | [`rules`] | Sigma: loading, evaluation, expected filters, correlation |
 //! | [`events`] | what rules see |
 //! | [`pipeline`] | observations in, lines out |
+//! | [`cases`] | a recording and what must come out of it |
 //! | [`finding`], [`view`], [`redact`] | what bpfwatch says, without secrets |
 //! | [`sensor`], [`platform`], [`sink`], [`decoder`] | what the edges implement |
 
 pub mod alerts;
 pub mod arguments;
+pub mod cases;
 pub mod decoder;
 pub mod events;
 pub mod finding;
