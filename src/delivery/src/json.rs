@@ -9,8 +9,10 @@ use std::io;
 use bpfwatch_core::finding::Line;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
+use serde_json::{Map, Value};
 
 use crate::format::{Format, Shape};
+use crate::limit::Cut;
 use crate::visible;
 
 /// Native JSON, one object a line.
@@ -19,15 +21,26 @@ pub struct Json;
 
 impl Format for Json {
     fn render(&self, line: &Line, out: &mut Vec<u8>) {
-        let start = out.len();
-        match line.serialize(&mut Serializer::with_formatter(&mut *out, Escaping)) {
-            Ok(()) => out.push(b'\n'),
-            Err(_) => out.truncate(start),
-        }
+        write(line, out);
     }
 
     fn shape(&self) -> Shape {
         Shape::Line
+    }
+}
+
+impl Cut for Json {
+    fn mark(&self, record: &mut Map<String, Value>, _: usize) {
+        record.insert("cut".to_owned(), Value::Bool(true));
+    }
+}
+
+/// Appends a value and a newline; nothing where it cannot be serialised.
+pub(crate) fn write(value: &impl Serialize, out: &mut Vec<u8>) {
+    let start = out.len();
+    match value.serialize(&mut Serializer::with_formatter(&mut *out, Escaping)) {
+        Ok(()) => out.push(b'\n'),
+        Err(_) => out.truncate(start),
     }
 }
 

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`format`] | what a format is |
 //! | [`json`] | native JSON, one object a line |
+//! | [`ecs`], [`ocsf`], [`falco`] | the same for receivers that know other schemas |
+//! | [`limit`] | JSON records of a bounded size |
 //! | [`rfc5424`] | syslog records |
 //! | [`human`] | blocks to be read on a terminal |
 //! | [`handles`] | the table of `scan` |
@@ -20,25 +22,38 @@
 //! Names in a line were chosen by whoever is watched. No format lets one of them start a second
 //! record, move a cursor or turn the reading direction.
 
+mod attack;
 pub mod backoff;
 pub mod courier;
+pub mod ecs;
+pub mod falco;
+mod flat;
 pub mod format;
 pub mod handles;
 pub mod human;
 pub mod json;
+pub mod limit;
+mod object;
+pub mod ocsf;
+mod parts;
 pub mod remote;
 pub mod rfc5424;
 pub mod spool;
 pub mod style;
+mod summary;
 pub mod table;
 pub mod tls;
 pub mod transport;
 pub mod visible;
 
+pub use ecs::Ecs;
+pub use falco::Falco;
 pub use format::{Format, Shape};
 pub use handles::render_table;
 pub use human::Human;
 pub use json::Json;
+pub use limit::Limited;
+pub use ocsf::Ocsf;
 pub use remote::{Limits, Record, Refused, Remote};
 pub use rfc5424::Rfc5424;
 pub use style::Style;

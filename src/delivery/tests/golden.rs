@@ -12,7 +12,7 @@ use std::path::Path;
 
 use bpfwatch_core::finding::{Line, SessionLine};
 use bpfwatch_delivery::visible::{is_unsafe, width};
-use bpfwatch_delivery::{Format, Human, Json, Rfc5424, Style, render_table};
+use bpfwatch_delivery::{Ecs, Falco, Format, Human, Json, Ocsf, Rfc5424, Style, render_table};
 
 fn compare(name: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -53,6 +53,21 @@ fn json_is_the_vocabulary_one_object_a_line() {
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read, serde_json::to_value(&line).unwrap(), "{name}");
     }
+}
+
+#[test]
+fn ecs() {
+    compare("ecs.jsonl", &all(&Ecs));
+}
+
+#[test]
+fn falco() {
+    compare("falco.jsonl", &all(&Falco));
+}
+
+#[test]
+fn ocsf() {
+    compare("ocsf.jsonl", &all(&Ocsf));
 }
 
 #[test]

@@ -7,15 +7,14 @@
 //! record. 32473 is the enterprise number that RFC 5612 gives to examples; nothing is registered for
 //! bpfwatch.
 
-mod record;
-
 use std::fmt::Write as _;
 
 use bpfwatch_core::finding::{Level, Line, Verdict};
 use bpfwatch_core::time::Timestamp;
 
-use self::record::Record;
+use crate::flat::Flat;
 use crate::format::{Format, Shape};
+use crate::summary::Summary;
 use crate::visible::{self, cut_middle};
 
 /// Most bytes of a record, the newline included: receivers should take 2048 (RFC 5424, 6.1), and a
@@ -48,20 +47,21 @@ impl Default for Rfc5424 {
 
 impl Format for Rfc5424 {
     fn render(&self, line: &Line, out: &mut Vec<u8>) {
-        let record = Record::of(line);
+        let summary = Summary::of(line);
+        let flat = Flat::of(line);
         let limit = self.limit.max(LEAST_LIMIT);
         let mut text = String::with_capacity(1024);
         for (attempt, columns) in VALUE_COLUMNS.into_iter().enumerate() {
             text.clear();
-            self.push_header(&mut text, line, &record);
+            self.push_header(&mut text, line, &summary);
             let room = limit - MESSAGE_LEAST;
             let last = attempt + 1 == VALUE_COLUMNS.len();
-            push_element(&mut text, &record, columns, attempt > 0, last.then_some(room));
+            push_element(&mut text, &flat, columns, attempt > 0, last.then_some(room));
             if text.len() <= room {
                 break;
             }
         }
-        push_message(&mut text, &record.message, limit);
+        push_message(&mut text, &summary.message, limit);
         text.push('\n');
         out.extend_from_slice(text.as_bytes());
     }
@@ -72,10 +72,10 @@ impl Format for Rfc5424 {
 }
 
 impl Rfc5424 {
-    fn push_header(&self, out: &mut String, line: &Line, record: &Record) {
+    fn push_header(&self, out: &mut String, line: &Line, summary: &Summary) {
         let priority = u16::from(self.facility.min(23)) * 8 + u16::from(severity(line));
-        let _ = write!(out, "<{priority}>1 {} ", timestamp(record.time));
-        push_printable(out, record.host, 255);
+        let _ = write!(out, "<{priority}>1 {} ", timestamp(summary.time));
+        push_printable(out, &summary.host.name, 255);
         out.push_str(" bpfwatch ");
         match self.procid {
             Some(pid) => {
@@ -83,7 +83,7 @@ impl Rfc5424 {
             }
             None => out.push('-'),
         }
-        let _ = write!(out, " {} ", record.kind);
+        let _ = write!(out, " {} ", summary.kind);
     }
 }
 
@@ -123,12 +123,12 @@ fn push_printable(out: &mut String, text: &str, limit: usize) {
 /// Appends the element with values of at most `columns` columns. Where `room` is given, values that
 /// would make the text longer than that many bytes are left out: escapes and combining marks may take
 /// many bytes for few columns.
-fn push_element(out: &mut String, record: &Record, columns: usize, cut: bool, room: Option<usize>) {
+fn push_element(out: &mut String, flat: &Flat, columns: usize, cut: bool, room: Option<usize>) {
     out.push_str("[bpfwatch@32473");
-    if cut || record.params.iter().any(|(_, value)| visible::width(value) > columns) {
+    if cut || flat.params.iter().any(|(_, value)| visible::width(value) > columns) {
         out.push_str(" cut=\"true\"");
     }
-    for (key, value) in &record.params {
+    for (key, value) in &flat.params {
         let start = out.len();
         out.push(' ');
         out.push_str(key);

@@ -1,0 +1,67 @@
+//! Sessions and scopes as JSON for foreign schemas: the names of native JSON, but every text a plain
+//! string, which index mappings demand. (Native JSON writes a text that was cut or had bad bytes as an
+//! object.)
+
+use bpfwatch_core::finding::SessionView;
+use bpfwatch_core::handle::Handle;
+use bpfwatch_core::scope::Scope;
+
+use crate::object::Object;
+
+/// A capture session.
+pub fn session(session: &SessionView) -> Object {
+    let mut out = Object::new();
+    out.put("id", session.id.as_str());
+    out.put("stage", session.stage.as_str());
+    out.put("promiscuous", session.promiscuous);
+    out.put_time("opened_at", session.opened_at);
+    out.put_some("closed_at", session.closed_at.map(|at| at.to_string()));
+    out.put_some("pre_existing", session.pre_existing.then_some(true));
+    out.put_some("packets", session.packets);
+    out.put_object("handle", handle(&session.handle));
+    out
+}
+
+fn handle(handle: &Handle) -> Object {
+    let mut out = Object::new();
+    out.put("kind", handle.kind.as_str());
+    out.put("id", handle.id);
+    out.put_text("device", handle.device.as_ref());
+    out.put_text("interface", handle.interface.as_ref());
+    out.put_text("protocol", handle.protocol.as_ref());
+    out.put_some("socket_type", handle.socket_type.map(|kind| kind.as_str()));
+    out.put_some("ip_version", handle.ip_version);
+    out.put_some("filter", handle.filter);
+    out.put_some("ring", handle.ring);
+    out.put_some("netns", handle.netns);
+    out.put_some("grade", handle.grade.map(|grade| grade.as_str()));
+    out
+}
+
+/// Host, jail, container or namespace.
+pub fn scope(scope: &Scope) -> Object {
+    let mut out = Object::new();
+    out.put("kind", scope.kind());
+    match scope {
+        Scope::Host => {}
+        Scope::Jail { jid, name, vnet, path, hostname } => {
+            out.put("jid", *jid);
+            out.put("name", name.as_str());
+            out.put_some("vnet", *vnet);
+            out.put_text("path", path.as_ref());
+            out.put_text("hostname", hostname.as_ref());
+        }
+        Scope::Container { id, runtime, image, pod, netns } => {
+            out.put("id", id.as_str());
+            out.put_text("runtime", runtime.as_ref());
+            out.put_text("image", image.as_ref());
+            out.put_text("pod", pod.as_ref());
+            out.put_some("netns", *netns);
+        }
+        Scope::Namespace { netns, name } => {
+            out.put("netns", *netns);
+            out.put_text("name", name.as_ref());
+        }
+    }
+    out
+}
