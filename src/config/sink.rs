@@ -24,6 +24,12 @@ pub struct Sink {
 pub enum Format {
     /// Native JSON, one object a line.
     Json,
+    /// Elastic Common Schema, one object a line.
+    Ecs,
+    /// OCSF, one object a line.
+    Ocsf,
+    /// JSON as Falco writes it, one object a line.
+    Falco,
     /// Blocks for people.
     Human,
     /// RFC 5424 with structured data.
@@ -163,7 +169,7 @@ impl TryFrom<Keys> for Sink {
         };
         if keys.format == Format::Human && !keys.transport.takes_blocks() {
             return Err(format!(
-                "{} takes one line for each finding: use json or rfc5424",
+                "{} takes one line for each finding: use json, ecs, ocsf, falco or rfc5424",
                 keys.transport.name()
             ));
         }

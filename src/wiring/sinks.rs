@@ -1,6 +1,8 @@
 //! Each sink on a thread of its own, behind a bounded queue: a slow or dead one delays nobody, and
 //! what it had to drop is counted and reported.
 
+mod open;
+
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -12,15 +14,10 @@ use bpfwatch_core::finding::{Host, Line, Lost, SinkHealth};
 use bpfwatch_core::sink::Sink;
 use bpfwatch_core::time::Timestamp;
 
-use bpfwatch_delivery::transport::{Durability, FileSink, StreamSink, SyslogSocket};
-use bpfwatch_delivery::{Format, Human, Json, Rfc5424, Style};
-
-use crate::exit::Failure;
+pub use self::open::open;
+use crate::output;
 use crate::wiring::now;
-use crate::{config, output};
 
-/// Syslog facility of records without a header of their own: authpriv (RFC 5424, 6.2.1).
-const AUTHPRIV: u8 = 10;
 /// Lines that wait for one sink. A line is some kilobytes, at most about 100.
 const QUEUE: usize = 1024;
 /// Losses of one sink are reported at most this often.
@@ -29,34 +26,6 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// How long sinks may take to write what waits when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(2);
-
-/// Opens a sink as configured.
-///
-/// # Errors
-/// When its file or socket cannot be opened.
-pub fn open(sink: &config::Sink) -> Result<Box<dyn Sink>, Failure> {
-    let format: Box<dyn Format> = match sink.format {
-        config::Format::Json => Box::new(Json),
-        config::Format::Human => Box::new(Human::new(Style::default())),
-        config::Format::Rfc5424 => {
-            Box::new(Rfc5424 { procid: Some(std::process::id()), ..Rfc5424::default() })
-        }
-    };
-    let opened: (_, io::Result<Box<dyn Sink>>) = match &sink.transport {
-        config::Transport::Stdout => return Ok(Box::new(StreamSink::stdout(format))),
-        config::Transport::File { path, mode } => (
-            path,
-            FileSink::open_with_mode(path, *mode, format, Durability::OnFlush)
-                .map(|sink| Box::new(sink) as Box<dyn Sink>),
-        ),
-        config::Transport::Syslog { socket } => (
-            socket,
-            SyslogSocket::at(socket, format, AUTHPRIV).map(|sink| Box::new(sink) as Box<dyn Sink>),
-        ),
-    };
-    let (path, result) = opened;
-    result.map_err(|error| Failure::file("open the sink", path, &error))
-}
 
 /// The sinks of the daemon.
 #[derive(Default)]
