@@ -1,15 +1,29 @@
-//! The configuration file: its keys, their defaults, and errors that name file, line and key.
+//! The configuration: its keys, their defaults, and errors that name file, line and key.
+//!
+//! | module | duty |
+//! |---|---|
+//! | [`layers`] | the files that it is read from, and how they come together |
+//! | [`sink`] | `[[sink]]` |
+//! | [`daemon`] | heartbeat, status, metrics, hardening |
+//! | [`secret`] | files of secrets |
+//! | [`wrong`] | what is wrong, and where |
 
+mod daemon;
+mod layers;
+#[allow(dead_code, reason = "for the transports that need credentials")]
+mod secret;
 mod sink;
+mod wrong;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpfwatch_core::finding::Level;
 use bpfwatch_core::platform::{Ebpf, SensorSettings};
 use serde::Deserialize;
 
+pub use self::daemon::{Hardening, Heartbeat, Metrics, Status};
 pub use self::sink::{Format, Sink, Transport};
+pub use self::wrong::nearest;
 use crate::exit::{Code, Failure};
 use crate::{platform, trust};
 
@@ -29,6 +43,12 @@ pub struct Config {
     pub sensors: Sensors,
     /// Sign of life.
     pub heartbeat: Heartbeat,
+    /// What answers `bpfwatch status`.
+    pub status: Status,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
+    /// What the daemon gives up once it watches.
+    pub hardening: Hardening,
     /// Where lines go.
     #[serde(rename = "sink")]
     pub sinks: Vec<Sink>,
@@ -43,6 +63,9 @@ impl Default for Config {
             rules: Rules::default(),
             sensors: Sensors::default(),
             heartbeat: Heartbeat::default(),
+            status: Status::default(),
+            metrics: Metrics::default(),
+            hardening: Hardening::default(),
             sinks: vec![Sink { format: Format::Json, transport: Transport::Stdout }],
         }
     }
@@ -55,6 +78,7 @@ pub struct Rules {
     /// Use the rules that come with the program.
     pub shipped: bool,
     /// Directories of more.
+    #[serde(deserialize_with = "daemon::directories")]
     pub dirs: Vec<PathBuf>,
 }
 
@@ -112,66 +136,29 @@ fn ebpf_ring<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D
     Err(serde::de::Error::custom(message))
 }
 
-/// Sign of life.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Heartbeat {
-    /// Time between heartbeat lines, in seconds; 0 for none.
-    pub interval_s: u64,
-}
-
-impl Default for Heartbeat {
-    fn default() -> Self {
-        Self { interval_s: 300 }
-    }
-}
-
 impl Config {
-    /// Reads the file. Without a name the platform's own is read, which need not be there: the
-    /// defaults work.
+    /// Reads the file and those of the folder beside it; gives the files that were read. Without a name
+    /// the platform's own is read, which need not be there: the defaults work.
     ///
     /// # Errors
-    /// When it cannot be read, has an unknown key or a wrong value.
-    pub fn load(path: Option<&Path>) -> Result<(Self, Option<PathBuf>), Failure> {
-        let file = path.unwrap_or(Path::new(platform::CONFIG));
-        let text = match fs::read_to_string(file) {
-            Ok(text) => text,
-            Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok((Self::default(), None));
-            }
-            Err(error) => {
-                let failure = Failure::file("read the configuration", file, &error);
-                return Err(failure.next("`bpfwatch config default` prints one to begin with"));
-            }
-        };
-        let config = Self::parse(&text)
-            .map_err(|wrong| Failure::new(Code::Config, wrong.at(file)).next(wrong.next))?;
-        Ok((config, Some(file.to_owned())))
+    /// When one cannot be read, has an unknown key or a wrong value.
+    pub fn load(path: Option<&Path>) -> Result<(Self, Vec<PathBuf>), Failure> {
+        layers::load(path, false)
     }
 
-    /// As [`Config::load`], for the daemon: neither the file nor a rule directory that it names may be
-    /// one that others can write.
+    /// As [`Config::load`], for the daemon: no file and no directory on the way to one may be such that
+    /// others can write it.
     ///
     /// # Errors
-    /// As `load`, and when somebody else could write it.
-    pub fn load_trusted(path: Option<&Path>) -> Result<(Self, Option<PathBuf>), Failure> {
-        let file = path.unwrap_or(Path::new(platform::CONFIG));
-        if file.exists() {
-            refuse_untrusted("the configuration", trust::check(file))?;
-        }
-        let (config, file) = Self::load(path)?;
-        for dir in &config.rules.dirs {
-            if !dir.is_absolute() {
-                let what = format!("rules.dirs: `{}` is not absolute", dir.display());
-                return Err(Failure::new(Code::Config, what).next("write the whole path"));
-            }
-        }
-        Ok((config, file))
+    /// As `load`, and when somebody else could write one.
+    pub fn load_trusted(path: Option<&Path>) -> Result<(Self, Vec<PathBuf>), Failure> {
+        layers::load(path, true)
     }
 
     /// Reads the text of a configuration.
-    fn parse(text: &str) -> Result<Self, Wrong> {
-        toml::from_str(text).map_err(|error| Wrong::new(text, &error))
+    #[cfg(test)]
+    fn parse(text: &str) -> Result<Self, wrong::Wrong> {
+        toml::from_str(text).map_err(|error| wrong::Wrong::new(text, &error))
     }
 }
 
@@ -186,56 +173,14 @@ pub fn refuse_untrusted(name: &str, result: Result<(), trust::Distrust>) -> Resu
     })
 }
 
-/// What is wrong with a configuration, and where.
-#[derive(Debug)]
-struct Wrong {
-    line: Option<usize>,
-    what: String,
-    next: String,
-}
-
-impl Wrong {
-    fn new(text: &str, error: &toml::de::Error) -> Self {
-        let line = error
-            .span()
-            .and_then(|span| text.get(..span.start))
-            .map(|before| before.matches('\n').count() + 1);
-        let message = error.message().trim_end().replace('\n', ", ");
-        let nearest = message.strip_prefix("unknown ").and_then(|rest| {
-            let mut names = rest.split('`').skip(1).step_by(2);
-            let given = names.next()?;
-            nearest(given, names)
-        });
-        let next = match nearest {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => "`bpfwatch config default` shows every key with its default".to_owned(),
-        };
-        Self { line, what: message, next }
-    }
-
-    fn at(&self, file: &Path) -> String {
-        match self.line {
-            Some(line) => format!("{}:{line}: {}", file.display(), self.what),
-            None => format!("{}: {}", file.display(), self.what),
-        }
-    }
-}
-
-/// The name that was most likely meant: at most a third of it is mistyped.
-pub fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    names
-        .map(|name| (strsim::osa_distance(given, name), name))
-        .filter(|(distance, name)| *distance <= name.len().max(given.len()).div_ceil(3))
-        .min()
-        .map(|(_, name)| name)
-}
-
 /// The defaults as a file, each with its reason.
 pub fn default_text() -> String {
     include_str!("default.toml")
         .replace("@CONFIG@", platform::CONFIG)
         .replace("@STATE_DIR@", platform::STATE_DIR)
         .replace("@SYSLOG@", platform::SYSLOG)
+        .replace("@FOLDER@", platform::CONFIG_FOLDER)
+        .replace("@STATUS_SOCKET@", platform::STATUS_SOCKET)
 }
 
 #[cfg(test)]

@@ -28,6 +28,16 @@ pub const CONFIG: &str = if cfg!(target_os = "freebsd") {
     "/etc/bpfwatch/bpfwatch.toml"
 };
 
+/// The folder of further configuration files beside it. FreeBSD's directory is shared by all software.
+pub const CONFIG_FOLDER: &str = if cfg!(target_os = "freebsd") { "bpfwatch.d" } else { "conf.d" };
+
+/// The socket that `status` asks (FHS 3.0, 3.15; hier(7)).
+pub const STATUS_SOCKET: &str = if cfg!(target_os = "linux") {
+    "/run/bpfwatch/status.sock"
+} else {
+    "/var/run/bpfwatch/status.sock"
+};
+
 /// Where the daemon keeps what must survive a restart (FHS 3.0, 5.8; hier(7)).
 pub const STATE_DIR: &str =
     if cfg!(target_os = "linux") { "/var/lib/bpfwatch" } else { "/var/db/bpfwatch" };

@@ -53,6 +53,22 @@ pub fn check(path: &Path) -> Result<(), Distrust> {
     Ok(())
 }
 
+#[allow(dead_code, reason = "for files of secrets")]
+/// Checks that nobody but root and the user it runs as can read a file.
+///
+/// # Errors
+/// When group or others can.
+pub fn check_private(path: &Path) -> Result<(), Distrust> {
+    let fail = |what: String| Distrust { path: path.to_owned(), what };
+    let about = fs::metadata(path)
+        .map_err(|error| fail(format!("cannot be checked: {}", plain(&error))))?;
+    if about.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let who = if about.mode() & 0o007 != 0 { "everybody" } else { "its group" };
+    Err(fail(format!("may be read by {who} (mode {:04o})", about.mode() & 0o7777)))
+}
+
 fn fault(about: &Metadata, user: u32, is_above: bool) -> Option<String> {
     let (owner, mode) = (about.uid(), about.mode());
     if owner != 0 && owner != user {

@@ -216,6 +216,79 @@ fn what_others_may_write_is_refused() {
 }
 
 #[test]
+fn each_kind_of_wrong_configuration_names_its_place_and_what_to_do() {
+    let dir = folder("config-table");
+    let sink = |rest: &str| format!("[[sink]]\nformat = \"json\"\n{rest}\n");
+    // Text, line, a word of the message, a word of the advice.
+    let table = [
+        ("level = ".to_owned(), 1, "value", "config default"),
+        ("redact = true\nredact = false\n".to_owned(), 2, "duplicate", "config default"),
+        ("\nlvel = \"low\"\n".to_owned(), 2, "`lvel`", "`level`"),
+        ("[sensor]\n".to_owned(), 1, "`sensor`", "`sensors`"),
+        ("[metrics]\nintervals = 3\n".to_owned(), 2, "`intervals`", "`interval_s`"),
+        ("level = \"urgent\"\n".to_owned(), 1, "critical", "config default"),
+        ("level = 3\n".to_owned(), 1, "`level`: wanted string", "config default"),
+        ("redact = \"yes\"\n".to_owned(), 1, "`redact`: invalid type", "config default"),
+        ("[sensors]\nscan_interval_ms = 1\n".to_owned(), 2, "50 to 3600000", "config default"),
+        ("[heartbeat]\ninterval_s = -1\n".to_owned(), 2, "-1", "config default"),
+        ("[rules]\ndirs = [\"rules\"]\n".to_owned(), 2, "absolute", "config default"),
+        ("[status]\nsocket = \"s.sock\"\n".to_owned(), 2, "absolute", "config default"),
+        ("[metrics]\ntextfile = \"/x/y.txt\"\n".to_owned(), 2, ".prom", "config default"),
+        ("[metrics]\nlisten = \"0.0.0.0:1\"\n".to_owned(), 2, "loopback", "config default"),
+        ("[metrics]\nlisten = \"localhost\"\n".to_owned(), 2, "127.0.0.1:9464", "default"),
+        ("[metrics]\ninterval_s = 0\n".to_owned(), 2, "1 to 3600", "config default"),
+        ("[hardening]\nwritable = [\"x\"]\n".to_owned(), 2, "absolute", "config default"),
+        ("[hardening]\nenabeld = true\n".to_owned(), 2, "`enabeld`", "`enabled`"),
+        (sink("transport = \"fil\""), 3, "`fil`", "`file`"),
+        (sink("transport = \"file\""), 1, "`path`", "config default"),
+        (sink("transport = \"file\"\npath = \"x\""), 1, "absolute", "config default"),
+    ];
+    for (text, line, what, next) in &table {
+        let config = file(&dir, "bpfwatch.toml", text);
+        let wrong = run(&["config", "check", "--config", &config]).exits(78);
+        assert!(wrong.err.contains(&format!("{config}:{line}: ")), "{text}\n{}", wrong.err);
+        let (first, advice) = wrong.err.split_once("next: ").unwrap();
+        assert!(first.contains(what), "{text}\n{}", wrong.err);
+        assert!(advice.contains(next), "{text}\n{}", wrong.err);
+        // The daemon takes it as little.
+        let refused = run(&["run", "--config", &config]).exits(78);
+        assert_eq!(refused.err, wrong.err);
+    }
+}
+
+#[test]
+fn the_folder_beside_the_configuration_is_read_after_it() {
+    let dir = folder("config-folder");
+    let more = dir.join(if cfg!(target_os = "freebsd") { "bpfwatch.d" } else { "conf.d" });
+    fs::create_dir(&more).unwrap();
+    fs::set_permissions(&more, fs::Permissions::from_mode(0o755)).unwrap();
+    let sink = "[[sink]]\nformat = \"json\"\ntransport = \"stdout\"\n";
+    let config = file(&dir, "bpfwatch.toml", &format!("level = \"high\"\n{sink}"));
+    let first = file(&more, "10-site.toml", &format!("level = \"low\"\n{sink}"));
+    let second = file(&more, "20-role.toml", "[heartbeat]\ninterval_s = 9\n");
+    file(&more, "notes.txt", "not read");
+    file(&more, ".hidden.toml", "not = read");
+    let args = ["config", "check", "--config", config.as_str()];
+    let good = run(&args).exits(0);
+    let names = format!("{config}, {first}, {second}: good");
+    assert!(good.out.starts_with(&names), "{}", good.out);
+    assert!(good.out.contains("2 sinks"), "{}", good.out);
+
+    // An error names the file that it is in.
+    fs::write(&second, "\n[heartbeat]\ninterval = 9\n").unwrap();
+    let wrong = run(&args).exits(78);
+    assert!(wrong.err.contains(&format!("{second}:3: ")), "{}", wrong.err);
+    fs::write(&second, "").unwrap();
+    fs::set_permissions(&second, fs::Permissions::from_mode(0o666)).unwrap();
+    let refused = run(&args).exits(78);
+    assert!(refused.err.contains("20-role.toml may be written by everybody"), "{}", refused.err);
+    fs::set_permissions(&second, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(&more, fs::Permissions::from_mode(0o777)).unwrap();
+    let refused = run(&args).exits(78);
+    assert!(refused.err.contains("may be written by everybody"), "{}", refused.err);
+}
+
+#[test]
 fn shipped_rules_load_and_list() {
     let check = run(&["rules", "check"]).exits(0);
     let summary = check.out.lines().last().unwrap();

@@ -50,14 +50,15 @@ impl Config {
 }
 
 fn check(path: Option<PathBuf>) -> Outcome {
-    let (config, file) = config::Config::load_trusted(path.as_deref())?;
+    let (config, files) = config::Config::load_trusted(path.as_deref())?;
     let rules = rules::load_trusted(&config.rules)?;
     rules::warn(&rules);
     let sinks = config.sinks.len();
     let loaded = rules.set.rules().len();
-    let name = match &file {
-        Some(file) => file.display().to_string(),
-        None => format!("no {}: the defaults", crate::platform::CONFIG),
+    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    let name = match names.as_slice() {
+        [] => format!("no {}: the defaults", crate::platform::CONFIG),
+        names => names.join(", "),
     };
     let s = if sinks == 1 { "" } else { "s" };
     output::print(&format!("{name}: good; {loaded} rules, {sinks} sink{s}\n"))?;

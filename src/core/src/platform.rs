@@ -1,5 +1,8 @@
 //! What the program asks of an operating system. One implementation in each platform package.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::observation::{Observation, Origin};
@@ -39,8 +42,70 @@ pub trait Platform {
     /// When the technique is unknown here or the system refuses it.
     fn emulate(&self, technique: &str, options: &EmulateOptions) -> Result<Emulated, SensorError>;
 
+    /// Gives up what neither sensors nor sinks need any more, for the calling thread and those that it
+    /// starts from then on. To be called once, when the sensors are made (and so have opened what needs
+    /// the privileges of the start) and before any thread is started. Tells what it did, part by part.
+    ///
+    /// # Errors
+    /// When a capability that is to be kept does not exist.
+    fn reduce(&self, settings: &HardeningSettings) -> Result<Vec<Check>, String> {
+        let _ = settings;
+        Ok(Vec::new())
+    }
+
+    /// Confines the calling thread, and those that it starts from then on, to the files that the
+    /// settings name. To be called when the sensors' threads run: these read other processes, which a
+    /// confined thread may not.
+    fn confine(&self, settings: &HardeningSettings) -> Vec<Check> {
+        let _ = settings;
+        Vec::new()
+    }
+
+    /// Tells the service manager that started the daemon how it fares; `None` where none listens.
+    fn service_manager(&self) -> Option<Box<dyn ServiceManager>> {
+        None
+    }
+
     /// The log that the platform's administrators look at first; `None` where there is none yet.
     fn native_sink(&self) -> Option<Box<dyn Sink>>;
+}
+
+/// What the daemon is to give up once it watches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HardeningSettings {
+    /// Whether it is to give up anything.
+    pub enabled: bool,
+    /// Capabilities to keep, by name, beside those that the sensors need.
+    pub keep_capabilities: Vec<String>,
+    /// Directories that are read later: configuration, rules.
+    pub readable: Vec<PathBuf>,
+    /// Directories that are written later: state, sinks, sockets.
+    pub writable: Vec<PathBuf>,
+}
+
+/// Who started the daemon and watches over it, such as systemd (sd_notify(3)).
+pub trait ServiceManager: Send {
+    /// Tells it a new state. What it does not take is not worth stopping for.
+    fn tell(&self, state: ServiceState<'_>);
+
+    /// How long it waits for a [`ServiceState::Alive`] before it takes the daemon for stuck; `None` where
+    /// it does not.
+    fn watchdog(&self) -> Option<Duration>;
+}
+
+/// What a [`ServiceManager`] is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceState<'a> {
+    /// It watches; in words how.
+    Ready(&'a str),
+    /// It reads its configuration again.
+    Reloading,
+    /// It works.
+    Alive,
+    /// How it fares, in words.
+    Status(&'a str),
+    /// It ends.
+    Stopping,
 }
 
 /// Settings of live sensors, from the configuration.
