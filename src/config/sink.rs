@@ -34,6 +34,8 @@ pub enum Format {
     Human,
     /// RFC 5424 with structured data.
     Rfc5424,
+    /// RFC 3164, for receivers that know no newer syslog.
+    Rfc3164,
 }
 
 /// Where lines go.

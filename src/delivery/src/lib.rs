@@ -9,7 +9,8 @@
 //! | [`json`] | native JSON, one object a line |
 //! | [`ecs`], [`ocsf`], [`falco`] | the same for receivers that know other schemas |
 //! | [`limit`] | JSON records of a bounded size |
-//! | [`rfc5424`] | syslog records |
+//! | [`rfc5424`], [`rfc3164`] | syslog records |
+//! | [`envelope`] | a syslog header before JSON |
 //! | [`human`] | blocks to be read on a terminal |
 //! | [`handles`] | the table of `scan` |
 //! | [`table`], [`style`], [`visible`] | columns, colours, and text that cannot steer a terminal |
@@ -26,6 +27,7 @@ mod attack;
 pub mod backoff;
 pub mod courier;
 pub mod ecs;
+pub mod envelope;
 pub mod falco;
 mod flat;
 pub mod format;
@@ -37,6 +39,7 @@ mod object;
 pub mod ocsf;
 mod parts;
 pub mod remote;
+pub mod rfc3164;
 pub mod rfc5424;
 pub mod spool;
 pub mod style;
@@ -47,6 +50,7 @@ pub mod transport;
 pub mod visible;
 
 pub use ecs::Ecs;
+pub use envelope::Envelope;
 pub use falco::Falco;
 pub use format::{Format, Shape};
 pub use handles::render_table;
@@ -55,5 +59,6 @@ pub use json::Json;
 pub use limit::Limited;
 pub use ocsf::Ocsf;
 pub use remote::{Limits, Record, Refused, Remote};
+pub use rfc3164::Rfc3164;
 pub use rfc5424::Rfc5424;
 pub use style::Style;

@@ -53,7 +53,7 @@ impl Format for Rfc5424 {
         let mut text = String::with_capacity(1024);
         for (attempt, columns) in VALUE_COLUMNS.into_iter().enumerate() {
             text.clear();
-            self.push_header(&mut text, line, &summary);
+            push_head(&mut text, self.facility, self.procid, line, &summary);
             let room = limit - MESSAGE_LEAST;
             let last = attempt + 1 == VALUE_COLUMNS.len();
             push_element(&mut text, &flat, columns, attempt > 0, last.then_some(room));
@@ -71,20 +71,25 @@ impl Format for Rfc5424 {
     }
 }
 
-impl Rfc5424 {
-    fn push_header(&self, out: &mut String, line: &Line, summary: &Summary) {
-        let priority = u16::from(self.facility.min(23)) * 8 + u16::from(severity(line));
-        let _ = write!(out, "<{priority}>1 {} ", timestamp(summary.time));
-        push_printable(out, &summary.host.name, 255);
-        out.push_str(" bpfwatch ");
-        match self.procid {
-            Some(pid) => {
-                let _ = write!(out, "{pid}");
-            }
-            None => out.push('-'),
+/// `<PRI>1 TIMESTAMP HOSTNAME bpfwatch PROCID MSGID `.
+pub(crate) fn push_head(
+    out: &mut String,
+    facility: u8,
+    procid: Option<u32>,
+    line: &Line,
+    summary: &Summary,
+) {
+    let priority = u16::from(facility.min(23)) * 8 + u16::from(severity(line));
+    let _ = write!(out, "<{priority}>1 {} ", timestamp(summary.time));
+    push_printable(out, &summary.host.name, 255);
+    out.push_str(" bpfwatch ");
+    match procid {
+        Some(pid) => {
+            let _ = write!(out, "{pid}");
         }
-        let _ = write!(out, " {} ", summary.kind);
+        None => out.push('-'),
     }
+    let _ = write!(out, " {} ", summary.kind);
 }
 
 /// Syslog severity: 2 critical, 3 error, 4 warning, 5 notice, 6 informational.
@@ -112,7 +117,7 @@ fn timestamp(at: Timestamp) -> String {
 }
 
 /// HOSTNAME is printable US-ASCII without blanks (section 6): anything else becomes `?`.
-fn push_printable(out: &mut String, text: &str, limit: usize) {
+pub(crate) fn push_printable(out: &mut String, text: &str, limit: usize) {
     if text.is_empty() {
         out.push('-');
         return;

@@ -11,8 +11,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use bpfwatch_core::finding::{Line, SessionLine};
+use bpfwatch_delivery::envelope::Header;
+use bpfwatch_delivery::rfc3164::Zone;
 use bpfwatch_delivery::visible::{is_unsafe, width};
-use bpfwatch_delivery::{Ecs, Falco, Format, Human, Json, Ocsf, Rfc5424, Style, render_table};
+use bpfwatch_delivery::{
+    Ecs, Envelope, Falco, Format, Human, Json, Ocsf, Rfc3164, Rfc5424, Style, render_table,
+};
 
 fn compare(name: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -68,6 +72,31 @@ fn falco() {
 #[test]
 fn ocsf() {
     compare("ocsf.jsonl", &all(&Ocsf));
+}
+
+#[test]
+fn rfc3164() {
+    let format = Rfc3164 { zone: Zone::Utc, procid: Some(77), ..Rfc3164::default() };
+    let text = all(&format);
+    assert!(text.bytes().all(|byte| byte == b'\n' || (0x20..0x7F).contains(&byte)));
+    assert!(text.lines().all(|record| record.len() < 1024));
+    compare("rfc3164.txt", &text);
+}
+
+#[test]
+fn json_in_a_syslog_header() {
+    for (header, file) in
+        [(Header::Rfc5424, "json-rfc5424.txt"), (Header::Rfc3164, "json-rfc3164.txt")]
+    {
+        let format =
+            Envelope { format: Json, header, facility: 10, procid: Some(77), zone: Zone::Utc };
+        let text = all(&format);
+        compare(file, &text.lines().map(|record| format!("{record:.160}\n")).collect::<String>());
+        for record in text.lines() {
+            let (_, json) = record.split_at(record.find('{').unwrap());
+            serde_json::from_str::<serde_json::Value>(json).unwrap();
+        }
+    }
 }
 
 #[test]

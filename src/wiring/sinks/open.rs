@@ -5,7 +5,7 @@ use std::io;
 use bpfwatch_core::sink::Sink;
 use bpfwatch_delivery::limit::{Cut, DEFAULT_LIMIT};
 use bpfwatch_delivery::transport::{Durability, FileSink, StreamSink, SyslogSocket};
-use bpfwatch_delivery::{Ecs, Falco, Format, Human, Json, Limited, Ocsf, Rfc5424, Style};
+use bpfwatch_delivery::{Ecs, Falco, Format, Human, Json, Limited, Ocsf, Rfc3164, Rfc5424, Style};
 
 use crate::config;
 use crate::exit::Failure;
@@ -46,6 +46,9 @@ pub fn format(format: config::Format) -> Box<dyn Format> {
         config::Format::Ocsf => limited(Ocsf),
         config::Format::Falco => limited(Falco),
         config::Format::Human => Box::new(Human::new(Style::default())),
+        config::Format::Rfc3164 => {
+            Box::new(Rfc3164 { procid: Some(std::process::id()), ..Rfc3164::default() })
+        }
         config::Format::Rfc5424 => {
             Box::new(Rfc5424 { procid: Some(std::process::id()), ..Rfc5424::default() })
         }
