@@ -9,6 +9,7 @@ use bpfwatch_core::decoder::LineDecoder;
 use bpfwatch_core::finding::{Level, Line};
 use bpfwatch_core::observation::{Origin, Os};
 use bpfwatch_core::pipeline::{Batch, Pipeline, Settings};
+use bpfwatch_core::rules::fields::SYSTEMS;
 use bpfwatch_inputs::error::{Problem, ReadError, RecordError};
 use bpfwatch_inputs::reader::{self, Delivery, Options, Source, Summary};
 use bpfwatch_inputs::recording::RecordingWriter;
@@ -57,7 +58,7 @@ pub struct Replay {
     #[command(flatten)]
     rules: RuleArgs,
     /// System that the records are of, where they do not tell: linux, macos, freebsd, windows,
-    /// kubernetes.
+    /// kubernetes, cisco, juniper.
     #[arg(long, value_name = "NAME", value_parser = os)]
     os: Option<Os>,
 }
@@ -265,8 +266,8 @@ fn failed(error: &ReadError) -> Failure {
 }
 
 fn os(text: &str) -> Result<Os, String> {
-    [Os::Linux, Os::Macos, Os::Freebsd, Os::Windows, Os::Kubernetes]
+    SYSTEMS
         .into_iter()
         .find(|os| os.as_str() == text)
-        .ok_or_else(|| "use linux, macos, freebsd, windows or kubernetes".to_owned())
+        .ok_or_else(|| format!("use one of {}", SYSTEMS.map(Os::as_str).join(", ")))
 }

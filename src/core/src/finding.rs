@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::logged::Log;
 use crate::observation::Os;
 use crate::process::CodeIdentity;
 use crate::scope::Scope;
@@ -102,6 +103,9 @@ pub struct Finding {
     /// The process that captures, or was executed to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessView>,
+    /// The record of a log that matched, where the finding is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<Box<RecordView>>,
     /// Other processes that hold the same handle.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<ProcessView>,
@@ -234,9 +238,26 @@ pub struct ProcessView {
     /// Code signature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Box<CodeIdentity>>,
+    /// What a log says of it beyond all this, under Sigma's names (`OriginalFileName`, `Hashes` ...).
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub details: serde_json::Map<String, serde_json::Value>,
     /// Parent first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ancestors: Vec<AncestorView>,
+}
+
+/// A record of a log in output: redacted, its values shortened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RecordView {
+    /// Which log.
+    pub log: Log,
+    /// Who did it, as the log names him.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// What was done, in one line.
+    pub message: String,
+    /// The log's fields, under Sigma's names.
+    pub fields: serde_json::Map<String, serde_json::Value>,
 }
 
 /// An ancestor in output.
@@ -312,6 +333,9 @@ pub struct Repeats {
     /// Image that they share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What was done each time, where that is a record of a log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
     /// How many sessions so far, the first one included.
     pub repeats: u64,
     /// Since when.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alerts::{Alerts, First, Folded, Remembered, Reported, UnitId};
-use crate::events::{PostureEvent, ProcessEvent, SessionEvent};
+use crate::events::{LoggedEvent, PostureEvent, ProcessEvent, SessionEvent};
 use crate::finding::{Evidence, Level, Line, Lost, RuleRef, SessionLine, Stage, Verdict};
-use crate::observation::{Kind, Observation, Origin};
+use crate::observation::{Kind, Observation, Origin, Os};
 use crate::pipeline::{Counters, Settings};
 use crate::report::Reporter;
 use crate::rules::correlate::{Correlated, Correlator, Moment};
@@ -226,7 +226,7 @@ impl Lane {
                     let fired = self.correlator.feed(&event, moment, &found.correlated);
                     if let Some((hits, evidence)) = self.correlated(fired) {
                         self.alerts.executed(&process, &hits, at, seq);
-                        self.alerts.add_evidence_of_process(&process, evidence);
+                        self.alerts.add_evidence_of_process(&process, at, evidence);
                     }
                 }
                 Event::Session(changed) => self.session(&changed, out),
@@ -238,9 +238,28 @@ impl Lane {
                         self.alerts.posture(&observation, &found.hits);
                     }
                 }
+                Event::Logged(observation) => self.logged(&observation, os),
                 Event::Exited { process, .. } => self.alerts.exited(process),
                 Event::Lost(observation) => self.lost(observation, out),
             }
+        }
+    }
+
+    fn logged(&mut self, observation: &Observation, os: Os) {
+        let Kind::Logged { record } = &observation.kind else { return };
+        let event = LoggedEvent::new(record, os, observation.actor.as_deref());
+        let found = self.rules.evaluate(&event);
+        self.counters.withheld += found.withheld.len() as u64;
+        if found.hits.is_empty() && found.correlated.is_empty() {
+            return;
+        }
+        self.alerts.logged(observation, record, &found.hits);
+        let (at, seq) = (observation.at, observation.seq);
+        let moment = Moment { at, seq, what: record.message.as_str() };
+        let fired = self.correlator.feed(&event, moment, &found.correlated);
+        if let Some((hits, evidence)) = self.correlated(fired) {
+            let unit = self.alerts.logged(observation, record, &hits);
+            self.alerts.add_evidence(unit, evidence);
         }
     }
 
@@ -349,6 +368,7 @@ impl Lane {
             title: finding.rule.title.clone(),
             level,
             image: finding.process.as_ref().and_then(|process| process.image.clone()),
+            what: finding.record.as_ref().map(|record| record.message.clone()),
         };
         let again = unit.reported.is_some();
         let folded = self.alerts.folds.take(group, variant, at, again, first);

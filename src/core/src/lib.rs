@@ -7,7 +7,7 @@
 //! | module | duty |
 //! |---|---|
 //! | [`time`], [`text`], [`arguments`] | values that come from outside, bounded and always valid |
-//! | [`process`], [`scope`], [`handle`], [`observation`], [`wire`] | what a sensor can say |
+//! | [`process`], [`scope`], [`handle`], [`logged`], [`observation`], [`wire`] | what a sensor can say |
 //! | [`session`] | a handle from open to close |
 //! | [`rules`] | Sigma: loading, evaluation, expected filters, correlation |
 //! | [`events`] | what rules see |
@@ -27,6 +27,7 @@ pub mod ids;
 pub mod lane;
 pub mod lineage;
 pub mod listing;
+pub mod logged;
 pub mod observation;
 pub mod pipeline;
 pub mod platform;

@@ -115,8 +115,14 @@ impl Lineage {
             Some(entry) if entry.node.parent.is_some() => entry.node.parent.clone(),
             _ => self.parent_node(process),
         };
-        if process.ancestors.is_empty() {
-            Arc::make_mut(process).ancestors = self.ancestors(parent.clone());
+        let chain = self.ancestors(parent.clone());
+        // A log that names the parent knows no more than that: the table may know the rest.
+        let given = process.ancestors.first();
+        let same_parent = |first: &Arc<Ancestor>| {
+            chain.first().is_some_and(|known| known.pid == first.pid && known.image == first.image)
+        };
+        if given.is_none_or(|first| process.ancestors.len() == 1 && same_parent(first)) {
+            Arc::make_mut(process).ancestors = chain;
         }
         self.insert(Arc::clone(process), parent, Some(at));
     }

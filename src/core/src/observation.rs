@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::handle::Handle;
+use crate::logged::Logged;
 use crate::process::Process;
 use crate::text::Text;
 use crate::time::Timestamp;
@@ -35,10 +36,14 @@ pub enum Os {
     Macos,
     /// FreeBSD.
     Freebsd,
-    /// Windows, replay only.
+    /// Windows, by its event log.
     Windows,
-    /// A Kubernetes API server's audit, replay only.
+    /// A Kubernetes API server, by its audit log.
     Kubernetes,
+    /// A Cisco device, by its syslog.
+    Cisco,
+    /// A Juniper device, by its syslog.
+    Juniper,
 }
 
 impl Os {
@@ -50,6 +55,8 @@ impl Os {
             Os::Freebsd => "freebsd",
             Os::Windows => "windows",
             Os::Kubernetes => "kubernetes",
+            Os::Cisco => "cisco",
+            Os::Juniper => "juniper",
         }
     }
 }
@@ -138,6 +145,11 @@ pub enum Kind {
         /// New group.
         gid: Option<u32>,
     },
+    /// A record of a log that no other kind has words for; the actor is the process that it names.
+    Logged {
+        /// The record.
+        record: Arc<Logged>,
+    },
     /// The sensor missed something.
     Lost {
         /// How many events; 0 where only the fact is known.
@@ -180,6 +192,7 @@ impl Kind {
             Kind::HandleClosed { .. } => "handle_closed",
             Kind::InterfacePromiscuous { .. } => "interface_promiscuous",
             Kind::AccessLoosened { .. } => "access_loosened",
+            Kind::Logged { .. } => "logged",
             Kind::Lost { .. } => "lost",
         }
     }
@@ -220,5 +233,9 @@ impl Observation {
         size_of::<Self>()
             + self.actor.as_ref().map_or(0, |process| process.weight())
             + self.kind.handle().map_or(0, |_| 96)
+            + match &self.kind {
+                Kind::Logged { record } => size_of::<Logged>() + record.weight(),
+                _ => 0,
+            }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::Arguments;
+use crate::logged::Fields;
 use crate::scope::Scope;
 use crate::text::Text;
 
@@ -71,6 +72,9 @@ pub struct Process {
     /// Code signature, where the OS has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Box<CodeIdentity>>,
+    /// What a log says of it beyond all this, under Sigma's names (`OriginalFileName`, `Hashes` ...).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<Box<Fields>>,
     /// Host, jail, container or namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Arc<Scope>>,
@@ -154,5 +158,6 @@ impl Process {
             + texts.iter().map(|text| text.as_ref().map_or(0, Text::weight)).sum::<usize>()
             + self.args.as_ref().map_or(0, Arguments::weight)
             + self.identity.as_ref().map_or(0, |_| size_of::<CodeIdentity>() + 128)
+            + self.details.as_ref().map_or(0, |details| size_of::<Fields>() + details.weight())
     }
 }

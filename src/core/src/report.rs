@@ -65,6 +65,8 @@ impl Reporter {
         let subject = unit.subject();
         let mut redacted = 0;
         let process = subject.map(|process| self.viewer.process(process, &mut redacted));
+        let record = unit.record.as_ref();
+        let record = record.map(|record| Box::new(self.viewer.record(record, &mut redacted)));
         let others =
             capture.map_or(&[][..], |capture| capture.holders.get(1..).unwrap_or_default());
         let holders =
@@ -83,6 +85,7 @@ impl Reporter {
             rules: unit.hits.iter().skip(1).map(|(hit, _)| Arc::clone(&hit.rule)).collect(),
             session: capture.map(view),
             process,
+            record,
             holders,
             scope: subject.and_then(|process| process.scope.clone()),
             evidence: unit.evidence(executed_at, |image| self.viewer.text(image)),
@@ -125,6 +128,7 @@ impl Reporter {
             title: first.title.clone(),
             level: first.level,
             image: first.image.clone(),
+            what: first.what.clone(),
             repeats: repeated.count,
             since: repeated.since,
         }))

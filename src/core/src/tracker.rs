@@ -53,6 +53,8 @@ pub enum Event {
     Session(SessionChanged),
     /// An interface became promiscuous, or a device's access was loosened.
     Posture(Observation),
+    /// A record of a log.
+    Logged(Observation),
     /// A sensor missed something.
     Lost(Observation),
 }
@@ -204,6 +206,10 @@ impl Tracker {
             kind @ (Kind::InterfacePromiscuous { .. } | Kind::AccessLoosened { .. }) => {
                 let actor = self.enriched(actor);
                 out.push(Event::Posture(Observation { at, seq, sensor, actor, kind }));
+            }
+            kind @ Kind::Logged { .. } => {
+                let actor = self.enriched(actor);
+                out.push(Event::Logged(Observation { at, seq, sensor, actor, kind }));
             }
             kind @ Kind::Lost { .. } => {
                 out.push(Event::Lost(Observation { at, seq, sensor, actor, kind }));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::handle::Handle;
+use crate::logged::Logged;
 use crate::observation::{Interface, Kind, Observation};
 use crate::process::Process;
 use crate::text::Text;
@@ -51,6 +52,8 @@ pub struct Wire<'a> {
     uid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    record: Option<Arc<Logged>>,
 }
 
 /// Into the `Arc` without the detour through a `Box` that serde's own way takes: a process is large.
@@ -126,6 +129,11 @@ impl TryFrom<Wire<'_>> for Observation {
                 uid: wire.uid,
                 gid: wire.gid,
             },
+            "logged" => Kind::Logged {
+                record: wire
+                    .record
+                    .ok_or(WireError::Missing { kind: "logged", field: "record" })?,
+            },
             "lost" => Kind::Lost {
                 count: wire.count.unwrap_or(0),
                 why: wire.why.ok_or(WireError::Missing { kind: "lost", field: "why" })?,
@@ -157,6 +165,7 @@ impl From<Observation> for Wire<'static> {
             mode: None,
             uid: None,
             gid: None,
+            record: None,
         };
         match kind {
             Kind::Running | Kind::Forked | Kind::Executed | Kind::Exited => {}
@@ -183,6 +192,7 @@ impl From<Observation> for Wire<'static> {
                 wire.path = Some(path);
                 (wire.mode, wire.uid, wire.gid) = (mode, uid, gid);
             }
+            Kind::Logged { record } => wire.record = Some(record),
             Kind::Lost { count, why } => {
                 wire.count = Some(count);
                 wire.why = Some(why);

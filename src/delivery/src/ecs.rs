@@ -255,6 +255,9 @@ fn of_finding(finding: &Finding) -> Record {
         }),
     );
     own.put_list("holders", finding.holders.iter().map(process_fields));
+    if let Some(logged) = &finding.record {
+        own.put_object("record", parts::record(logged));
+    }
     own.put_some("update_of", finding.update_of.as_deref());
     if finding.redacted > 0 {
         own.put("redacted", finding.redacted);
@@ -404,7 +407,7 @@ fn host(host: &Host) -> Object {
         Os::Macos => Some("macos"),
         Os::Freebsd => Some("unix"),
         Os::Windows => Some("windows"),
-        Os::Kubernetes => None,
+        Os::Kubernetes | Os::Cisco | Os::Juniper => None,
     };
     os.put_some("type", family);
     os.put("platform", host.os.as_str());

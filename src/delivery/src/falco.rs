@@ -124,6 +124,11 @@ fn fields(line: &Line, summary: &Summary) -> Object {
                 put_process(&mut fields, process, summary.time);
             }
             put_scope(&mut fields, finding.scope.as_deref());
+            if let Some(record) = &finding.record {
+                fields.put("bpfwatch.log", record.log.as_str());
+                fields.put("bpfwatch.what", record.message.as_str());
+                fields.put_some("user.name", record.subject.as_deref());
+            }
         }
         Line::Session(session) => {
             if let Some(rule) = session.rules.first() {

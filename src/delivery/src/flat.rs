@@ -43,6 +43,11 @@ impl Flat {
         if let Some(process) = &finding.process {
             self.add_process(process);
         }
+        if let Some(record) = &finding.record {
+            self.add("log", record.log.as_str());
+            self.add_some("subject", record.subject.as_deref());
+            self.add("what", &record.message);
+        }
         if let Some(session) = &finding.session {
             self.add_session(session);
         }
@@ -71,6 +76,7 @@ impl Flat {
         self.add("title", &repeats.title);
         self.add("level", repeats.level.as_str());
         self.add_some("image", repeats.image.as_deref());
+        self.add_some("what", repeats.what.as_deref());
         self.add_number("repeats", repeats.repeats);
         self.add("since", &repeats.since.to_string());
     }

@@ -1,8 +1,8 @@
-//! Sessions and scopes as JSON for foreign schemas: the names of native JSON, but every text a plain
+//! Sessions, scopes and records of logs as JSON for foreign schemas: the names of native JSON, but every text a plain
 //! string, which index mappings demand. (Native JSON writes a text that was cut or had bad bytes as an
 //! object.)
 
-use bpfwatch_core::finding::SessionView;
+use bpfwatch_core::finding::{RecordView, SessionView};
 use bpfwatch_core::handle::Handle;
 use bpfwatch_core::scope::Scope;
 
@@ -35,6 +35,21 @@ fn handle(handle: &Handle) -> Object {
     out.put_some("ring", handle.ring);
     out.put_some("netns", handle.netns);
     out.put_some("grade", handle.grade.map(|grade| grade.as_str()));
+    out
+}
+
+/// A record of a log. Its fields become `name=value`: as keys, their endless names would each be a new
+/// field of an index.
+pub fn record(record: &RecordView) -> Object {
+    let mut out = Object::new();
+    out.put("log", record.log.as_str());
+    out.put_some("subject", record.subject.as_deref());
+    out.put("message", record.message.as_str());
+    let fields = record.fields.iter().map(|(name, value)| match value {
+        serde_json::Value::String(text) => format!("{name}={text}"),
+        other => format!("{name}={other}"),
+    });
+    out.put_list("fields", fields);
     out
 }
 

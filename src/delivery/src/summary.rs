@@ -8,7 +8,7 @@ use bpfwatch_core::finding::{
 use bpfwatch_core::time::Timestamp;
 
 use crate::human::words;
-use crate::visible::{escaped, name};
+use crate::visible::{cut_middle, escaped, name};
 
 /// Time, host, type and sentence of a line.
 pub struct Summary<'a> {
@@ -38,17 +38,27 @@ impl<'a> Summary<'a> {
     }
 }
 
+/// Columns that what a log says may take in a sentence.
+const MESSAGE_COLUMNS: usize = 160;
+
+fn short(message: &str) -> String {
+    cut_middle(&escaped(message), MESSAGE_COLUMNS).into_owned()
+}
+
 fn program(image: Option<&str>) -> String {
     image.map_or_else(|| "unknown process".to_owned(), words::program)
 }
 
 fn finding(finding: &Finding) -> String {
-    let process = finding.process.as_ref();
-    let mut out = format!(
-        "{}: {}",
-        name(&finding.rule.title),
-        process.map_or_else(|| "unknown process".to_owned(), words::process_short)
-    );
+    let what = match (&finding.process, &finding.record) {
+        (Some(process), _) => words::process_short(process),
+        (None, Some(record)) => {
+            let by = record.subject.as_ref().map(|subject| format!(", by {}", name(subject)));
+            short(&record.message) + &by.unwrap_or_default()
+        }
+        (None, None) => "unknown process".to_owned(),
+    };
+    let mut out = format!("{}: {what}", name(&finding.rule.title));
     if let Some(session) = &finding.session {
         let _ = write!(out, ", {}", words::handle_short(&session.handle));
     }
@@ -66,9 +76,12 @@ fn closed(closed: &Closed) -> String {
 }
 
 fn repeats(repeats: &Repeats) -> String {
-    let image = program(repeats.image.as_deref());
+    let what = match (&repeats.image, &repeats.what) {
+        (None, Some(what)) => short(what),
+        (image, _) => program(image.as_deref()),
+    };
     let times = words::count(repeats.repeats, "time");
-    format!("{times} since {}: {image}: {}", repeats.since, name(&repeats.title))
+    format!("{times} since {}: {what}: {}", repeats.since, name(&repeats.title))
 }
 
 fn lost(lost: &Lost) -> String {

@@ -42,6 +42,8 @@ pub struct First {
     pub level: Level,
     /// Image that the group shares.
     pub image: Option<String>,
+    /// What was done, where that is a record of a log.
+    pub what: Option<String>,
 }
 
 #[derive(Debug)]
@@ -185,7 +187,7 @@ mod tests {
     use super::*;
 
     fn first() -> First {
-        First { id: "1".into(), title: "t".into(), level: Level::Medium, image: None }
+        First { id: "1".into(), title: "t".into(), level: Level::Medium, image: None, what: None }
     }
 
     fn variant(interface: &str, level: Level) -> Variant {

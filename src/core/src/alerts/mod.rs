@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::finding::Evidence;
 use crate::handle::HandleKey;
+use crate::logged::Logged;
 use crate::observation::{Kind, Observation};
 use crate::process::{Process, ProcessKey};
 use crate::rules::Hit;
@@ -65,7 +66,7 @@ impl Alerts {
             return;
         }
         self.last_execution = Some(at);
-        let id = self.of_lineage(process).unwrap_or_else(|| {
+        let id = self.of_lineage(process, at).unwrap_or_else(|| {
             let id = self.begin(at, seq);
             if let Some(unit) = self.units.get_mut(&id) {
                 unit.root = Some(process.key());
@@ -94,7 +95,7 @@ impl Alerts {
             self.explained.insert(key, changed.at);
         }
         let known = self.by_session.get(&session.id).copied();
-        let lineage = || session.owner().and_then(|owner| self.of_lineage(owner));
+        let lineage = || session.owner().and_then(|owner| self.of_lineage(owner, changed.at));
         let expected = !withheld.is_empty() && hits.is_empty();
         let id = match known.or_else(|| if expected { None } else { lineage() }) {
             Some(id) => id,
@@ -135,9 +136,59 @@ impl Alerts {
         self.schedule(id, observation.at + POSTURE_WAIT);
     }
 
+    /// Rules matched a record of a log. Where it names a process, the record belongs to what is said of
+    /// that process and its lineage; else it stands for itself. Gives the unit that it went to.
+    pub fn logged(
+        &mut self,
+        observation: &Observation,
+        record: &Arc<Logged>,
+        hits: &[Hit],
+    ) -> Option<UnitId> {
+        if hits.is_empty() {
+            return None;
+        }
+        let Observation { at, seq, actor, .. } = observation;
+        let known = match actor {
+            Some(process) => self.of_lineage(process, *at),
+            // The same record again, for the correlations that it made fire.
+            None => {
+                self.units.last_key_value().filter(|(_, unit)| unit.is_of(*seq)).map(|(id, _)| *id)
+            }
+        };
+        let id = known.unwrap_or_else(|| {
+            let id = self.begin(*at, *seq);
+            if let (Some(unit), Some(process)) = (self.units.get_mut(&id), actor) {
+                unit.root = Some(process.key());
+                self.by_root.entry(process.pid).or_default().push(id);
+            }
+            id
+        });
+        if let Some(unit) = self.units.get_mut(&id) {
+            unit.add_hits(hits, *at);
+            unit.add_record(record, actor.as_ref(), hits, *at);
+        }
+        match actor {
+            Some(_) => self.schedule_execution(id, *at),
+            None => self.schedule(id, *at),
+        }
+        Some(id)
+    }
+
+    /// What led to a correlation that fired on a record of a log.
+    pub fn add_evidence(&mut self, unit: Option<UnitId>, evidence: Vec<Evidence>) {
+        if let Some(unit) = unit.and_then(|id| self.units.get_mut(&id)) {
+            unit.add_correlated(evidence);
+        }
+    }
+
     /// What led to a correlation that fired on an execution of this process.
-    pub fn add_evidence_of_process(&mut self, process: &Process, evidence: Vec<Evidence>) {
-        let id = self.of_lineage(process);
+    pub fn add_evidence_of_process(
+        &mut self,
+        process: &Process,
+        at: Timestamp,
+        evidence: Vec<Evidence>,
+    ) {
+        let id = self.of_lineage(process, at);
         if let Some(unit) = id.and_then(|id| self.units.get_mut(&id)) {
             unit.add_correlated(evidence);
         }
@@ -258,8 +309,9 @@ impl Alerts {
         self.next
     }
 
-    /// The unit that waits for a handle in the lineage of this process.
-    fn of_lineage(&self, process: &Process) -> Option<UnitId> {
+    /// The unit that waits for a handle in the lineage of this process. A log does not tell when
+    /// processes end: after a while its pids are those of others.
+    fn of_lineage(&self, process: &Process, at: Timestamp) -> Option<UnitId> {
         if self.by_root.is_empty() {
             return None;
         }
@@ -267,7 +319,12 @@ impl Alerts {
         std::iter::once(process.key()).chain(ancestors).find_map(|key| {
             self.by_root.get(&key.pid)?.iter().copied().find(|id| {
                 self.units.get(id).is_some_and(|unit| {
-                    unit.session.is_none() && unit.root.is_some_and(|root| same(root, key))
+                    unit.session.is_none()
+                        && unit.root.is_some_and(|root| {
+                            let fresh =
+                                root.start.is_some() || at.since(unit.began_at) < fold::WINDOW;
+                            fresh && same(root, key)
+                        })
                 })
             })
         })
@@ -330,7 +387,12 @@ impl Alerts {
         }
         let done = match &unit.session {
             Some(changed) => changed.session.closed_at.is_some(),
-            None => unit.root_ended || unit.posture.is_some() || unit.hits.is_empty(),
+            None => {
+                unit.root_ended
+                    || unit.root.is_none()
+                    || unit.posture.is_some()
+                    || unit.hits.is_empty()
+            }
         };
         if done {
             self.remove(id);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::finding::{Evidence, Level, Stage};
+use crate::logged::Logged;
 use crate::observation::Observation;
 use crate::process::{Process, ProcessKey};
 use crate::rules::Hit;
@@ -43,6 +44,11 @@ pub struct Unit {
     pub session: Option<SessionChanged>,
     /// What was seen about an interface or a device.
     pub posture: Option<Observation>,
+    /// The record of a log to show: the first one of the highest level.
+    pub record: Option<Arc<Logged>>,
+    record_level: Option<Level>,
+    /// Records that matched, in order.
+    records: Vec<(Timestamp, Arc<Logged>)>,
     /// Rules that matched, each once, with the time at which it first did.
     pub hits: Vec<(Hit, Timestamp)>,
     /// Executions that matched, in order.
@@ -69,6 +75,9 @@ impl Unit {
             process_level: None,
             session: None,
             posture: None,
+            record: None,
+            record_level: None,
+            records: Vec::new(),
             hits: Vec::new(),
             executions: Vec::new(),
             correlated: Vec::new(),
@@ -107,6 +116,34 @@ impl Unit {
         if self.executions.len() < MAX_KEPT {
             self.executions.push((at, Arc::clone(process)));
         }
+    }
+
+    /// Adds a record of a log that matched, and the process that it names.
+    pub fn add_record(
+        &mut self,
+        record: &Arc<Logged>,
+        actor: Option<&Arc<Process>>,
+        hits: &[Hit],
+        at: Timestamp,
+    ) {
+        let level = hits.iter().map(|hit| hit.rule.level).max();
+        if level > self.record_level {
+            self.record = Some(Arc::clone(record));
+            self.record_level = level;
+        }
+        if self.process.is_none() {
+            self.process = actor.cloned();
+            self.process_level = level;
+        }
+        let known = self.records.iter().any(|(_, known)| Arc::ptr_eq(known, record));
+        if self.records.len() < MAX_KEPT && !known {
+            self.records.push((at, Arc::clone(record)));
+        }
+    }
+
+    /// Whether it is about a record of a log that stands for itself, and began with this observation.
+    pub fn is_of(&self, seq: u64) -> bool {
+        self.record.is_some() && self.root.is_none() && self.seq == seq
     }
 
     /// Adds what led to a correlation that fired, as far as it is not there yet.
@@ -157,6 +194,12 @@ impl Unit {
         } else if let Some(capture) = self.capture() {
             // Nobody is known to hold it: each such handle stands for itself.
             add(capture.id.as_bytes());
+        }
+        if let (None, Some(record)) = (self.subject(), &self.record) {
+            // Who did what, by which log: how often is told by the count.
+            add(record.log.as_str().as_bytes());
+            add(record.subject.as_ref().map_or("", Text::as_str).as_bytes());
+            add(record.message.as_str().as_bytes());
         }
         if let Some(posture) = &self.posture {
             add(format!("{:?}", posture.kind).as_bytes());
@@ -211,6 +254,12 @@ impl Unit {
                 all.extend(seen);
             }
         }
+        all.extend(self.records.iter().map(|(time, record)| Evidence {
+            time: *time,
+            kind: "logged",
+            pid: None,
+            detail: Some(show(&record.message)),
+        }));
         all.extend(self.correlated.iter().cloned());
         if let Some(posture) = &self.posture {
             let kind = posture.kind.name();

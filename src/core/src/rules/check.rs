@@ -54,7 +54,7 @@ fn known(field: &str, source: Source) -> Result<(), Fault> {
     if source.knows(field) {
         return Ok(());
     }
-    let category = source.category();
+    let category = source.name();
     let hint = source
         .nearest(field)
         .map_or_else(String::new, |nearest| format!(": did you mean `{nearest}`?"));

@@ -317,7 +317,7 @@ fn chained(
 
 fn known(binding: Binding, field: &str, key: &str) -> Result<(), Fault> {
     if !binding.source.knows(field) {
-        let category = binding.source.category();
+        let category = binding.source.name();
         return Err(fault(key, format!("{category} has no field `{field}`")));
     }
     // rsigma has no key for a list: all events would fall into one group.

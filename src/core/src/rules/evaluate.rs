@@ -86,6 +86,10 @@ impl Engines {
     pub fn never_on(&self, index: usize, os: Os) -> Option<&str> {
         let place = self.units.binary_search_by_key(&index, |unit| unit.index).ok()?;
         let unit = self.units.get(place)?;
+        // A rule for another system is not silent because of what this one lacks.
+        if unit.binding.product.is_some_and(|product| product != os) {
+            return None;
+        }
         let missing = |field: &&String| !unit.binding.source.supplies(field, os);
         unit.mandatory.iter().find(missing).map(String::as_str)
     }

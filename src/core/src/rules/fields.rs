@@ -1,8 +1,10 @@
 //! Logsources that bpfwatch produces, and the fields that each operating system supplies.
 //!
 //! All of it is data: a new source is one more [`Source`] with its table. A field has three answers:
-//! supplied by an operating system; known to Sigma but supplied by none or by others; unknown.
+//! supplied by an operating system; known to Sigma but supplied by none or by others; unknown. A log's
+//! own fields are an open set: what a Kubernetes request or a Windows event can carry, no table lists.
 
+use crate::logged::Log;
 use crate::observation::Os;
 
 /// What kind of event a rule is about.
@@ -14,19 +16,48 @@ pub enum Source {
     PacketCapture,
     /// Something that makes captures possible, without a session.
     CapturePosture,
+    /// A PowerShell script block.
+    PsScript,
+    /// A record of Windows' System log.
+    WindowsSystem,
+    /// A record of Windows' Security log that is no process creation.
+    WindowsSecurity,
+    /// A request to a Kubernetes API server.
+    KubernetesAudit,
+    /// A record of Linux audit.
+    Auditd,
+    /// A command on a Cisco device.
+    CiscoAaa,
+    /// A command on a Juniper device.
+    JuniperMgd,
 }
 
 /// Every source, in the order of its discriminant.
-pub const SOURCES: [Source; 3] =
-    [Source::ProcessCreation, Source::PacketCapture, Source::CapturePosture];
+pub const SOURCES: [Source; 10] = [
+    Source::ProcessCreation,
+    Source::PacketCapture,
+    Source::CapturePosture,
+    Source::PsScript,
+    Source::WindowsSystem,
+    Source::WindowsSecurity,
+    Source::KubernetesAudit,
+    Source::Auditd,
+    Source::CiscoAaa,
+    Source::JuniperMgd,
+];
 
-/// Operating systems in the order of [`Os`]'s discriminant.
-pub const SYSTEMS: [Os; 5] = [Os::Linux, Os::Macos, Os::Freebsd, Os::Windows, Os::Kubernetes];
+/// Operating systems and other producers in the order of [`Os`]'s discriminant.
+pub const SYSTEMS: [Os; 7] =
+    [Os::Linux, Os::Macos, Os::Freebsd, Os::Windows, Os::Kubernetes, Os::Cisco, Os::Juniper];
 
 /// One source as rules name it.
 struct Table {
-    /// Sigma's `category`.
-    category: &'static str,
+    /// Sigma's `category`; with a service, rules may leave it out.
+    category: Option<&'static str>,
+    /// Sigma's `service`.
+    service: Option<&'static str>,
+    /// Any field may come.
+    open: bool,
     /// Sigma's `product`: the systems that produce it.
     products: u8,
     fields: &'static [&'static [Field]],
@@ -39,6 +70,9 @@ const L: u8 = bit(Os::Linux);
 const M: u8 = bit(Os::Macos);
 const F: u8 = bit(Os::Freebsd);
 const W: u8 = bit(Os::Windows);
+const K: u8 = bit(Os::Kubernetes);
+const C: u8 = bit(Os::Cisco);
+const J: u8 = bit(Os::Juniper);
 const LIVE: u8 = L | M | F;
 const ALL: u8 = LIVE | W;
 
@@ -46,11 +80,26 @@ const fn bit(os: Os) -> u8 {
     1 << os as u8
 }
 
-const TABLES: [Table; 3] = [
-    Table { category: "process_creation", products: ALL, fields: &[PROCESS, PROCESS_KNOWN] },
-    Table { category: "packet_capture", products: LIVE, fields: &[SESSION, PROCESS] },
-    Table { category: "capture_posture", products: LIVE, fields: &[POSTURE, PROCESS] },
+const TABLES: [Table; SOURCES.len()] = [
+    category("process_creation", ALL, &[PROCESS, PROCESS_KNOWN]),
+    category("packet_capture", LIVE, &[SESSION, PROCESS]),
+    category("capture_posture", LIVE, &[POSTURE, PROCESS]),
+    Table { open: true, ..category("ps_script", W, &[PROCESS]) },
+    service(None, "system", W),
+    service(None, "security", W),
+    service(Some("application"), "audit", K),
+    service(None, "auditd", L),
+    service(None, "aaa", C),
+    service(None, "mgd", J),
 ];
+
+const fn category(name: &'static str, products: u8, fields: &'static [&'static [Field]]) -> Table {
+    Table { category: Some(name), service: None, open: false, products, fields }
+}
+
+const fn service(category: Option<&'static str>, name: &'static str, products: u8) -> Table {
+    Table { category, service: Some(name), open: true, products, fields: &[PROCESS] }
+}
 
 /// Fields of a process: the executed one, the owner of a session, the actor.
 const PROCESS: &[Field] = &[
@@ -90,38 +139,43 @@ const PROCESS: &[Field] = &[
 
 /// What the Sigma taxonomy has beyond that for process_creation (Sysmon event 1 and Security 4688).
 const PROCESS_KNOWN: &[Field] = &[
-    Field("Channel", 0),
-    Field("Company", 0),
-    Field("Computer", 0),
-    Field("Description", 0),
-    Field("EventID", 0),
-    Field("FileVersion", 0),
+    Field("Channel", W),
+    Field("Company", W),
+    Field("Computer", W),
+    Field("Description", W),
+    Field("EventID", W),
+    Field("FileVersion", W),
     Field("GrandParentImage", 0),
-    Field("Hashes", 0),
-    Field("Imphash", 0),
-    Field("IntegrityLevel", 0),
-    Field("LogonGuid", 0),
-    Field("LogonId", 0),
-    Field("OriginalFileName", 0),
+    Field("Hashes", W),
+    Field("Imphash", W),
+    Field("IntegrityLevel", W),
+    Field("LogonGuid", W),
+    Field("LogonId", W),
+    Field("OriginalFileName", W),
     Field("ParentCompany", 0),
     Field("ParentDescription", 0),
     Field("ParentHashes", 0),
     Field("ParentIntegrityLevel", 0),
     Field("ParentOriginalFileName", 0),
-    Field("ParentProcessGuid", 0),
+    Field("ParentProcessGuid", W),
     Field("ParentProduct", 0),
-    Field("ParentUser", 0),
-    Field("ProcessGuid", 0),
-    Field("Product", 0),
-    Field("Provider_Name", 0),
-    Field("RuleName", 0),
-    Field("TerminalSessionId", 0),
-    Field("UtcTime", 0),
-    Field("imphash", 0),
-    Field("md5", 0),
-    Field("sha1", 0),
-    Field("sha256", 0),
+    Field("ParentUser", W),
+    Field("ProcessGuid", W),
+    Field("Product", W),
+    Field("Provider_Name", W),
+    Field("RuleName", W),
+    Field("TerminalSessionId", W),
+    Field("UtcTime", W),
+    Field("imphash", W),
+    Field("md5", W),
+    Field("sha1", W),
+    Field("sha256", W),
 ];
+
+/// Fields of a process that only a log tells: what a decoder puts into the process's `details`.
+pub fn details() -> impl Iterator<Item = &'static str> {
+    PROCESS_KNOWN.iter().filter(|field| field.1 != 0).map(|field| field.0)
+}
 
 /// Fields of a capture session.
 const SESSION: &[Field] = &[
@@ -162,9 +216,23 @@ impl Source {
         &TABLES[self as usize]
     }
 
-    /// Sigma's `category`.
-    pub fn category(self) -> &'static str {
-        self.table().category
+    /// The source of a log's records.
+    pub fn of_log(log: Log) -> Self {
+        match log {
+            Log::PsScript => Source::PsScript,
+            Log::WindowsSystem => Source::WindowsSystem,
+            Log::WindowsSecurity => Source::WindowsSecurity,
+            Log::KubernetesAudit => Source::KubernetesAudit,
+            Log::Auditd => Source::Auditd,
+            Log::CiscoAaa => Source::CiscoAaa,
+            Log::JuniperMgd => Source::JuniperMgd,
+        }
+    }
+
+    /// Sigma's `service`, or its `category` where there is none.
+    pub fn name(self) -> &'static str {
+        let table = self.table();
+        table.service.or(table.category).unwrap_or_default()
     }
 
     /// Whether the system produces events of this source.
@@ -172,22 +240,36 @@ impl Source {
         self.table().products & bit(os) != 0
     }
 
+    /// Whether a rule's logsource names this source, its product aside.
+    fn is_named(self, category: Option<&str>, service: Option<&str>) -> bool {
+        let same = |mine: Option<&str>, theirs: Option<&str>| match (mine, theirs) {
+            (Some(mine), Some(theirs)) => mine.eq_ignore_ascii_case(theirs),
+            (mine, theirs) => mine == theirs,
+        };
+        let table = self.table();
+        same(table.service, service)
+            && (same(table.category, category) || (category.is_none() && service.is_some()))
+    }
+
     fn fields(self) -> impl Iterator<Item = &'static Field> {
         self.table().fields.iter().copied().flatten()
     }
 
-    /// Names of the fields that an event of this source can have.
+    /// Names of the fields that an event of this source can have; of a log, those of its process.
     pub fn supplied(self) -> impl Iterator<Item = &'static str> {
         self.fields().filter(|field| field.1 != 0).map(|field| field.0)
     }
 
     /// Whether Sigma or bpfwatch knows a field of this name here.
     pub fn knows(self, name: &str) -> bool {
-        self.fields().any(|field| field.0 == name)
+        self.table().open || self.fields().any(|field| field.0 == name)
     }
 
     /// Whether the system supplies the field.
     pub fn supplies(self, name: &str, os: Os) -> bool {
+        if self.table().open {
+            return self.has_product(os);
+        }
         self.fields().any(|field| field.0 == name && field.1 & bit(os) != 0)
     }
 
@@ -214,13 +296,12 @@ pub struct Binding {
 impl Binding {
     /// Finds the source of a rule's logsource; `None` where bpfwatch produces no such events.
     pub fn of(logsource: &rsigma_parser::LogSource) -> Option<Self> {
-        // Events of one service of a category cannot be told apart here.
-        if logsource.service.is_some() {
-            return None;
-        }
-        let category = logsource.category.as_deref()?;
-        let source =
-            SOURCES.into_iter().find(|source| source.category().eq_ignore_ascii_case(category))?;
+        let (category, service) = (logsource.category.as_deref(), logsource.service.as_deref());
+        let source = SOURCES.into_iter().find(|source| {
+            // `audit` alone says little: a service belongs to its product.
+            let product = logsource.product.as_deref();
+            source.is_named(category, service) && (service.is_none() || product.is_some())
+        })?;
         let product =
             match logsource.product.as_deref() {
                 None => None,
@@ -285,7 +366,7 @@ mod tests {
             let count = names.len();
             names.sort_unstable();
             names.dedup();
-            assert_eq!(names.len(), count, "{}", source.category());
+            assert_eq!(names.len(), count, "{}", source.name());
         }
         for (place, os) in SYSTEMS.into_iter().enumerate() {
             assert_eq!(os as usize, place);
@@ -317,7 +398,16 @@ mod tests {
         assert!(any.covers(Source::PacketCapture, Os::Macos));
         assert!(!any.covers(Source::PacketCapture, Os::Windows));
         assert!(source(Some("packet_capture"), Some("windows"), None).is_none());
-        assert!(source(None, Some("linux"), Some("auditd")).is_none());
+        let auditd = source(None, Some("linux"), Some("auditd")).unwrap();
+        assert!(auditd.covers(Source::Auditd, Os::Linux));
+        for category in [None, Some("application")] {
+            let audit = source(category, Some("kubernetes"), Some("audit")).unwrap();
+            assert!(audit.covers(Source::KubernetesAudit, Os::Kubernetes));
+        }
+        assert!(source(Some("application"), Some("kubernetes"), None).is_none());
+        assert!(source(None, None, Some("audit")).is_none());
+        assert!(source(None, Some("linux"), Some("security")).is_none());
+        assert!(source(Some("process_creation"), Some("windows"), Some("security")).is_none());
         assert!(source(Some("registry_set"), Some("windows"), None).is_none());
         assert!(source(Some("process_creation"), Some("plan9"), None).is_none());
     }
@@ -327,8 +417,13 @@ mod tests {
         let source = Source::ProcessCreation;
         assert!(source.knows("JailName") && source.supplies("JailName", Os::Freebsd));
         assert!(!source.supplies("JailName", Os::Linux));
-        assert!(source.knows("OriginalFileName"));
-        assert!(SYSTEMS.iter().all(|os| !source.supplies("OriginalFileName", *os)));
+        assert!(source.supplies("OriginalFileName", Os::Windows));
+        assert!(!source.supplies("OriginalFileName", Os::Linux));
+        assert!(source.knows("GrandParentImage"));
+        assert!(SYSTEMS.iter().all(|os| !source.supplies("GrandParentImage", *os)));
         assert!(!source.knows("Imgae"));
+        // What a log can carry, no table lists.
+        assert!(Source::KubernetesAudit.supplies("requestObject.spec.hostNetwork", Os::Kubernetes));
+        assert!(!Source::KubernetesAudit.supplies("verb", Os::Linux));
     }
 }

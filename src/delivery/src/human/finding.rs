@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bpfwatch_core::finding::{Evidence, Finding, ProcessView, SessionView};
+use bpfwatch_core::finding::{Evidence, Finding, ProcessView, RecordView, SessionView};
 
 use super::words;
 use crate::style::{Paint, Style};
@@ -29,7 +29,15 @@ pub fn push(style: &Style, out: &mut String, finding: &Finding) {
     let time = if style.verbose { finding.time.to_string() } else { words::clock(finding.time) };
     super::push_line(style, out, &time, word, (Paint::Bold, &title));
     let mut block = Block { style, out };
-    process(&mut block, finding.process.as_ref());
+    match &finding.record {
+        Some(record) => {
+            logged(&mut block, record);
+            if finding.process.is_some() {
+                process(&mut block, finding.process.as_ref());
+            }
+        }
+        None => process(&mut block, finding.process.as_ref()),
+    }
     for holder in &finding.holders {
         block.pair("held too", &process_line(holder));
     }
@@ -38,9 +46,16 @@ pub fn push(style: &Style, out: &mut String, finding: &Finding) {
         block.pair("since", &since(session, finding));
     }
     let scope = finding.scope.as_deref().map(words::scope);
-    block.pair("scope", scope.as_deref().unwrap_or("unknown"));
+    match scope {
+        Some(scope) => block.pair("scope", &scope),
+        // A log of another machine tells nothing about scopes.
+        None if finding.record.is_some() => {}
+        None => block.pair("scope", "unknown"),
+    }
     others(&mut block, finding);
-    if !finding.evidence.is_empty() {
+    // One record is all there is to its evidence.
+    let told = finding.record.is_some() && finding.evidence.len() == 1;
+    if !finding.evidence.is_empty() && !told {
         block.pair("evidence", &timeline(&finding.evidence, style.verbose));
     }
     if finding.redacted > 0 {
@@ -91,6 +106,29 @@ impl Block<'_> {
         self.out.extend(std::iter::repeat_n(' ', MARGIN - 2 - key.len()));
         self.out.push_str(value);
         self.out.push('\n');
+    }
+}
+
+/// What a log says: in a line, who, and with `--verbose` the fields.
+fn logged(block: &mut Block, record: &RecordView) {
+    let message = escaped(&record.message);
+    let most = block.room().map_or(COMMAND_COLUMNS, |room| room * COMMAND_LINES);
+    let whole = block.style.verbose;
+    block.pair("what", &if whole { message } else { cut_middle(&message, most) });
+    if let Some(subject) = &record.subject {
+        block.pair("by", &name(subject));
+    }
+    block.pair("log", words::log(record.log));
+    if whole {
+        for (index, (field, value)) in record.fields.iter().enumerate() {
+            let value = match value {
+                serde_json::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let value = cut_middle(&escaped(&value), most).into_owned();
+            block
+                .pair(if index == 0 { "fields" } else { "" }, &format!("{}: {value}", name(field)));
+        }
     }
 }
 

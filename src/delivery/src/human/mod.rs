@@ -95,9 +95,12 @@ fn push_closed(style: &Style, out: &mut String, closed: &Closed) {
 }
 
 fn push_repeats(style: &Style, out: &mut String, repeats: &Repeats) {
+    let what = match (&repeats.image, &repeats.what) {
+        (None, Some(what)) => cut_middle(&escaped(what), WHAT_COLUMNS).into_owned(),
+        (image, _) => short_image(image.as_deref()),
+    };
     let text = format!(
-        "{}, {} since {}; {}: {}",
-        short_image(repeats.image.as_deref()),
+        "{what}, {} since {}; {}: {}",
         words::count(repeats.repeats, "time"),
         words::clock_beside(repeats.since, repeats.time),
         repeats.level.as_str(),
@@ -187,6 +190,9 @@ fn packets(session: &SessionView) -> String {
         None => "packets unknown".to_owned(),
     }
 }
+
+/// Columns of what was done, in a line that has more to say.
+const WHAT_COLUMNS: usize = 60;
 
 /// A program in a line that has more to say.
 fn short_image(image: Option<&str>) -> String {

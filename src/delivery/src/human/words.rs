@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bpfwatch_core::finding::{Level, ProcessView, SessionView};
 use bpfwatch_core::handle::{Handle, HandleKind, RawGrade, SocketType};
+use bpfwatch_core::logged::Log;
 use bpfwatch_core::scope::Scope;
 use bpfwatch_core::time::Timestamp;
 
@@ -90,6 +91,19 @@ pub fn level(level: Level) -> &'static str {
         Level::Medium => "MEDIUM",
         Level::High => "HIGH",
         Level::Critical => "CRITICAL",
+    }
+}
+
+/// A log as people call it.
+pub fn log(log: Log) -> &'static str {
+    match log {
+        Log::PsScript => "PowerShell script blocks",
+        Log::WindowsSystem => "Windows System",
+        Log::WindowsSecurity => "Windows Security",
+        Log::KubernetesAudit => "Kubernetes audit",
+        Log::Auditd => "Linux audit",
+        Log::CiscoAaa => "commands on a Cisco device",
+        Log::JuniperMgd => "commands on a Juniper device",
     }
 }
 

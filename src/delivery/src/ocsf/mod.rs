@@ -217,6 +217,9 @@ fn of_finding(finding: &Finding) -> Event {
     if let Some(scope) = finding.scope.as_deref() {
         event.unmapped.put_object("scope", parts::scope(scope));
     }
+    if let Some(record) = &finding.record {
+        event.unmapped.put_object("record", parts::record(record));
+    }
     if finding.redacted > 0 {
         event.unmapped.put("redacted", finding.redacted);
     }

@@ -76,6 +76,8 @@ pub fn device(host: &Host, interface: Option<&str>) -> Object {
         // Other: the schema has no number for them.
         Os::Freebsd => (99, "FreeBSD"),
         Os::Kubernetes => (99, "Kubernetes"),
+        Os::Cisco => (99, "Cisco"),
+        Os::Juniper => (99, "Junos"),
     };
     let mut os = Object::new();
     os.put("name", name);
