@@ -13,7 +13,7 @@ use bpfwatch_core::sensor::SensorError;
 pub enum Code {
     /// It did what was asked.
     Ok = 0,
-    /// `emulate --verify`: the technique was not reported.
+    /// `emulate --verify`: the technique was not reported; `rules test`: a case came out otherwise.
     NotSeen = 1,
     /// `scan --exit-code`: somebody captures who is not expected to.
     Unexpected = 10,
@@ -39,7 +39,7 @@ pub enum Code {
 pub const HELP: &str = "\
 Exit codes:
    0  done
-   1  emulate --verify: the technique was not reported
+   1  emulate --verify: the technique was not reported; rules test: a case differs
   10  scan --exit-code: somebody captures who is not expected to
   64  the command line is wrong
   65  a rule was refused, or a line of a recording could not be read

@@ -125,6 +125,9 @@ fn every_command_has_help_with_an_example() {
         &["rules", "list"],
         &["rules", "check"],
         &["rules", "explain"],
+        &["rules", "test"],
+        &["rules", "docs"],
+        &["rules", "navigator"],
         &["doctor"],
         &["emulate"],
         &["config", "check"],
@@ -310,7 +313,7 @@ fn site_rules_are_checked_with_file_and_line() {
     file(&dir, "good.yml", RULE);
     let path = dir.display().to_string();
     let check = run(&["rules", "check", &path]).exits(0);
-    assert!(check.out.ends_with("1 rules, 1 loaded, 0 refused\n"), "{}", check.out);
+    assert!(check.out.ends_with("1 rule, 1 loaded, 0 refused\n"), "{}", check.out);
 
     // A field that no event has, and a file that is no rule.
     let wrong = RULE.replace("Image|endswith", "Imgae|endswith").replace("0b6f", "1b6f");

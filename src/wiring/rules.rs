@@ -109,6 +109,12 @@ fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
+/// The text of a rule's file, shipped or of the site; `None` where it cannot be read any more.
+pub fn source(path: &str) -> Option<String> {
+    let shipped = shipped::files().into_iter().find(|file| file.path == path);
+    shipped.map(|file| file.text).or_else(|| read_text(Path::new(path)).ok())
+}
+
 /// One line for a problem: `file:line: what`.
 pub fn line(problem: &Problem) -> String {
     let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rsigma_parser::{CorrelationRule, FilterRule, Level as SigmaLevel, SigmaRule, Status};
+use rsigma_parser::{
+    CorrelationCondition, CorrelationRule, CorrelationType, FilterRule, Level as SigmaLevel,
+    SigmaRule, Status,
+};
 
 use super::check::{self, Fault};
 use super::correlation::{self, Correlation, Referable};
@@ -14,6 +17,7 @@ use super::fields::{Binding, in_words};
 use super::{Problem, Rule, RuleFile, RuleKind, RuleSet, page};
 use crate::finding::{Level, RuleRef};
 use crate::ids;
+use crate::observation::Os;
 
 /// One parsed rule on its way into the set.
 struct Draft<'a> {
@@ -39,6 +43,7 @@ struct Head {
     description: Option<String>,
     author: Option<String>,
     license: Option<String>,
+    references: Vec<String>,
     tags: Vec<String>,
     level: Option<SigmaLevel>,
     falsepositives: Vec<String>,
@@ -54,6 +59,7 @@ macro_rules! head {
             description: $rule.description.clone(),
             author: $rule.author.clone(),
             license: $rule.license.clone(),
+            references: $rule.references.clone(),
             tags: $rule.tags.clone(),
             level: $rule.level,
             falsepositives: $rule.falsepositives.clone(),
@@ -315,17 +321,29 @@ fn assemble(
     let indices = |places: &[usize]| -> Vec<usize> {
         places.iter().filter_map(|place| index(*place)).collect()
     };
+    let bindings: Vec<Option<Binding>> =
+        passed.iter().map(|passed| passed.as_ref().map(|passed| passed.binding)).collect();
     let mut set = RuleSet::default();
     let mut units = Vec::new();
     for (place, (draft, passed)) in std::iter::zip(drafts, passed).enumerate() {
         let Some(index) = index(place) else { continue };
         let mut never_here = None;
+        let systems;
         let logsource = match (&draft.body, passed, correlations.remove(&place)) {
             (Body::Correlation(rule), _, Some(resolved)) => {
                 let rule = (**rule).clone();
+                // One that is made of steps needs all of them.
+                let needs_all = matches!(rule.condition, CorrelationCondition::Threshold { .. })
+                    && matches!(
+                        rule.correlation_type,
+                        CorrelationType::Temporal | CorrelationType::TemporalOrdered
+                    );
                 let refers_to = indices(&resolved.refers_to);
                 let shape = resolved.shape;
                 set.correlations.push(Correlation { index, rule, refers_to, shape });
+                let bases: Vec<Binding> =
+                    resolved.bases.iter().filter_map(|base| *bindings.get(*base)?).collect();
+                systems = systems_of(&bases, needs_all);
                 logsources(drafts, &resolved.bases)
             }
             (body, Some(passed), _) => {
@@ -334,6 +352,7 @@ fn assemble(
                     set.filters.push(expected::Filter { index, targets });
                 }
                 never_here = never(&passed);
+                systems = systems_of(&[passed.binding], true);
                 let words = logsource_of(draft);
                 let Passed { binding, compiled, mandatory, .. } = passed;
                 units.push(Unit { binding, rule: compiled, mandatory, index });
@@ -341,11 +360,20 @@ fn assemble(
             }
             _ => continue,
         };
-        set.rules.push(listed(draft, logsource, never_here));
+        set.rules.push(Rule { systems, ..listed(draft, logsource, never_here) });
     }
     set.engines = Engines::new(units);
     set.roles = correlation::roles(&set.correlations, set.rules.len());
     set
+}
+
+/// The systems of any of these, or of all of them, in their order.
+fn systems_of(bindings: &[Binding], all: bool) -> Vec<Os> {
+    let covers = |os: &Os| {
+        let mut each = bindings.iter().map(|binding| binding.covers(binding.source, *os));
+        if all { each.all(|covers| covers) } else { each.any(|covers| covers) }
+    };
+    super::fields::SYSTEMS.into_iter().filter(covers).collect()
 }
 
 /// A mandatory field that no system of the rule's logsource supplies.
@@ -408,6 +436,8 @@ fn listed(draft: &Draft<'_>, logsource: String, never_here: Option<String>) -> R
         line: draft.document.line(),
         status: status.map(str::to_owned),
         logsource,
+        systems: Vec::new(),
+        references: head.references.clone(),
         description: head.description.clone(),
         falsepositives: head.falsepositives.clone(),
         page: draft.file.page.clone(),

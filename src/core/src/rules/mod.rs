@@ -78,6 +78,10 @@ pub struct Rule {
     pub status: Option<String>,
     /// Logsource in words, such as `linux/process_creation`; of a correlation, those of its rules.
     pub logsource: String,
+    /// Systems whose events it is evaluated on, in the order of [`fields::SYSTEMS`].
+    pub systems: Vec<Os>,
+    /// References.
+    pub references: Vec<String>,
     /// Description.
     pub description: Option<String>,
     /// Known false positives.
