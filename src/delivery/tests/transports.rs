@@ -5,16 +5,16 @@
 mod fixtures;
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::os::unix::net::UnixDatagram;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bpfwatch_core::finding::Line;
 use bpfwatch_core::sink::Sink;
-use bpfwatch_delivery::transport::{Durability, FileSink, StreamSink, SyslogSocket};
+use bpfwatch_delivery::transport::{Durability, FileSink, PipeSink, StreamSink, SyslogSocket};
 use bpfwatch_delivery::{Format, Human, Json, Rfc5424, Shape};
 
 /// A directory of this test's own, removed at its end.
@@ -234,7 +234,119 @@ fn syslog_gets_one_datagram_a_record() {
     let expected = format!("<28>bpfwatch[{}]: {}", std::process::id(), json(&line()));
     assert_eq!(receive(&receiver), expected.trim_end());
     assert!(SyslogSocket::at(&path, Human::default(), 10).is_err(), "blocks are no log records");
-    assert!(SyslogSocket::at(scratch.join("none"), Json, 10).is_err());
+    let mut early = SyslogSocket::at(scratch.join("none"), Json, 10).unwrap();
+    let error = early.write(&line()).unwrap_err().to_string();
+    assert!(error.contains("none") && error.contains("daemon"), "{error}");
+}
+
+#[test]
+fn syslog_goes_to_a_stream_where_the_daemon_listens_on_one() {
+    let scratch = Scratch::new("stream");
+    let path = scratch.join("log");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut sink = SyslogSocket::at(&path, Rfc5424::default(), 10).unwrap();
+    let mut expected = String::new();
+    for (_, line) in fixtures::lines() {
+        sink.write(&line).unwrap();
+        let mut record = Vec::new();
+        Rfc5424::default().render(&line, &mut record);
+        expected.push_str(std::str::from_utf8(&record).unwrap());
+    }
+    drop(sink);
+    let mut got = String::new();
+    listener.accept().unwrap().0.read_to_string(&mut got).unwrap();
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn a_record_too_long_for_a_datagram_is_cut_and_not_lost() {
+    let scratch = Scratch::new("long");
+    let path = scratch.join("log");
+    let receiver = UnixDatagram::bind(&path).unwrap();
+    let mut sink = SyslogSocket::at(&path, Json, 10).unwrap();
+    let mut finding = fixtures::full();
+    finding.response = vec!["x".repeat(1024 * 1024)];
+    sink.write(&Line::Finding(Box::new(finding.clone()))).unwrap();
+    let got = receive(&receiver);
+    assert!(got.len() < 2048 && got.contains(&finding.id), "{got}");
+    sink.write(&line()).unwrap();
+    assert!(receive(&receiver).contains("channel full"));
+}
+
+/// A pipe without a reader holds nobody up, and one that comes, goes and comes again gets whole records.
+#[test]
+fn a_pipe_waits_for_no_reader() {
+    let scratch = Scratch::new("fifo");
+    let path = scratch.join("pipe");
+    let mut sink = PipeSink::open(&path, 0o640, Json).unwrap();
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777 & !0o640, 0, "{mode:o}");
+    let start = Instant::now();
+    for _ in 0..1_000 {
+        assert!(sink.write(&line()).unwrap_err().kind() == ErrorKind::NotConnected);
+    }
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    for _ in 0..2 {
+        let reader = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NONBLOCK)
+            .open(&path)
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while sink.write(&line()).is_err() {
+            assert!(Instant::now() < deadline, "the reader is not found");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let mut buffer = [0; 4096];
+        let count = (&reader).read(&mut buffer).unwrap();
+        assert_eq!(&buffer[..count], json(&line()).as_bytes());
+        drop(reader);
+        let error = sink.write(&line()).unwrap_err();
+        assert_ne!(
+            error.kind(),
+            ErrorKind::BrokenPipe,
+            "a broken pipe would end the sink for good"
+        );
+    }
+    assert!(PipeSink::open(scratch.join("pipe/x"), 0o640, Json).is_err());
+    fs::write(scratch.join("file"), "").unwrap();
+    assert!(PipeSink::open(scratch.join("file"), 0o640, Json).is_err());
+}
+
+/// A reader that stops within a record gets the rest of it before the next one.
+#[test]
+fn a_slow_reader_of_a_pipe_sees_no_torn_record() {
+    let scratch = Scratch::new("slow");
+    let path = scratch.join("pipe");
+    let mut sink = PipeSink::open(&path, 0o600, Json).unwrap();
+    let mut reader =
+        fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path).unwrap();
+    let long = Line::Lost(Box::new(fixtures::lost(1, &"y".repeat(50_000))));
+    let mut failed = 0;
+    while failed == 0 {
+        failed += usize::from(sink.write(&long).is_err());
+    }
+    let mut got = Vec::new();
+    let mut drain = |got: &mut Vec<u8>| {
+        let mut buffer = vec![0; 256 * 1024];
+        while let Ok(count @ 1..) = reader.read(&mut buffer) {
+            got.extend_from_slice(&buffer[..count]);
+        }
+    };
+    drain(&mut got);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while sink.write(&line()).is_err() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(50));
+        drain(&mut got);
+    }
+    drain(&mut got);
+    let got = String::from_utf8(got).unwrap();
+    assert!(got.ends_with('\n'));
+    for record in got.lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(record).is_ok(), "{record:.100}");
+    }
+    assert_eq!(got.lines().last(), Some(json(&line()).trim_end()));
 }
 
 #[test]

@@ -1,14 +1,24 @@
 //! Where records go. Each transport takes any [`Format`](crate::Format) whose shape it can carry.
 
+mod connection;
 mod file;
+mod memory;
+mod pipe;
 mod spooled;
 mod stream;
 mod syslog;
+mod syslog_tcp;
+mod syslog_udp;
 
+pub use connection::{Tls, host};
 pub use file::{Durability, FileSink, MODE as FILE_MODE, Reopener};
+pub use memory::{DEFAULT_BYTES as MEMORY_BYTES, MemorySink};
+pub use pipe::PipeSink;
 pub use spooled::SpooledSink;
 pub use stream::StreamSink;
 pub use syslog::{SOCKET_PATHS, SyslogSocket};
+pub use syslog_tcp::{Framing, SyslogTcp};
+pub use syslog_udp::{MOST as DATAGRAM_MOST, SyslogUdp};
 
 use std::io;
 

@@ -76,14 +76,11 @@ impl<F: Format> Sink for SpooledSink<F> {
 
     fn write(&mut self, line: &Line) -> io::Result<()> {
         super::render(&self.format, line, &mut self.record)?;
-        let (id, time) = identity(line);
-        match id {
-            Some(id) => self.spool.append(id, time, &self.record),
-            // The line as it is: two that are alike in all are the same one.
-            None => self.spool.append(&ids::derive(&[b"line", &self.record]), time, &self.record),
-        }
-        .map(|_| ())
-        .map_err(|error| io::Error::new(error.kind(), format!("the spool: {error}")))
+        let (id, time) = identity(line, &self.record);
+        self.spool
+            .append(&id, time, &self.record)
+            .map(|_| ())
+            .map_err(|error| io::Error::new(error.kind(), format!("the spool: {error}")))
     }
 
     fn backlog(&self) -> Option<Arc<dyn Backlog>> {
@@ -97,9 +94,10 @@ impl<F> Drop for SpooledSink<F> {
     }
 }
 
-/// Id and time of a line, where it has an id.
-fn identity(line: &Line) -> (Option<&str>, Timestamp) {
-    match line {
+/// Id and time of a line. One without an id has one that is derived from its record as it is: two that
+/// are alike in all are the same one.
+pub(super) fn identity(line: &Line, record: &[u8]) -> (String, Timestamp) {
+    let (id, time) = match line {
         Line::Finding(line) => (Some(&line.id), line.time),
         Line::Closed(line) => (Some(&line.id), line.time),
         Line::Repeats(line) => (Some(&line.id), line.time),
@@ -107,7 +105,8 @@ fn identity(line: &Line) -> (Option<&str>, Timestamp) {
         Line::Session(line) => (None, line.time),
         Line::Heartbeat(line) => (None, line.time),
         Line::Notice(line) => (None, line.time),
-    }
+    };
+    (id.map_or_else(|| ids::derive(&[b"line", record]), Clone::clone), time)
 }
 
 struct Watched {

@@ -1,16 +1,17 @@
-//! The local syslog socket: one datagram a record.
+//! The local syslog socket: one datagram a record, or one line where the socket is a stream.
 //!
 //! A format that has a syslog header of its own goes out as it is. Any other gets
 //! `<PRI>bpfwatch[PID]: ` before it, as `syslog(3)` writes it but for the time, which the receiver sets
 //! (RFC 3164, 4.3.2): it would have to be local time without a zone. systemd-journald, rsyslog and
 //! syslogd of FreeBSD and macOS take both.
 //!
-//! A datagram socket loses nothing silently: when the receiver is gone or does not keep up, `write`
-//! fails and the caller counts it. It never waits longer than [`PATIENCE`], and after a failure tries
-//! at most once in that time.
+//! The daemon need not be there yet: it may start later than bpfwatch, or start anew. A datagram socket
+//! loses nothing silently: when the receiver is gone or does not keep up, `write` fails and the caller
+//! counts it. It never waits longer than [`PATIENCE`], and after a failure tries at most once in that
+//! time. A record that is too long for the socket goes as RFC 5424, cut and marked as such.
 
-use std::io;
-use std::os::unix::net::UnixDatagram;
+use std::io::{self, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,12 @@ use bpfwatch_core::finding::Line;
 use bpfwatch_core::sink::Sink;
 
 use crate::format::{Format, Shape};
-use crate::rfc5424::severity;
+use crate::rfc5424::{DEFAULT_LIMIT, Rfc5424, severity};
 
-/// Where `syslog(3)` looks: Linux; FreeBSD; macOS (`_PATH_LOG` of each system's `sys/syslog.h`).
-pub const SOCKET_PATHS: [&str; 3] = ["/dev/log", "/var/run/log", "/var/run/syslog"];
+/// Where `syslog(3)` looks (`_PATH_LOG` and `_PATH_LOG_PRIV` of each system's `sys/syslog.h`): Linux;
+/// FreeBSD, for root alone and for everybody; macOS.
+pub const SOCKET_PATHS: [&str; 4] =
+    ["/dev/log", "/var/run/logpriv", "/var/run/log", "/var/run/syslog"];
 
 /// The longest wait for a receiver that does not read, and for the next try after a failure.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -29,50 +32,72 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 /// Sends records to the local syslog socket.
 pub struct SyslogSocket<F> {
     name: String,
-    path: PathBuf,
+    /// The first that takes a connection is taken.
+    paths: Vec<PathBuf>,
     format: F,
     facility: u8,
-    tag: String,
-    socket: Option<UnixDatagram>,
+    socket: Option<Socket>,
     /// After a failure: not before then.
     retry_at: Option<Instant>,
     record: Vec<u8>,
-    datagram: Vec<u8>,
+    message: Vec<u8>,
+}
+
+enum Socket {
+    Datagram(UnixDatagram),
+    /// Some daemons listen on a stream (syslog-ng's `unix-stream`); `syslog(3)` tries it second too.
+    Stream(UnixStream),
+}
+
+impl Socket {
+    fn connect(path: &Path) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        match socket.connect(path) {
+            Ok(()) => Ok(Self::Datagram(socket)),
+            Err(error) if error.raw_os_error() == Some(libc::EPROTOTYPE) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                Ok(Self::Stream(stream))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Datagram(socket) => socket.send(message).map(|_| ()),
+            Self::Stream(stream) => {
+                let line = [message, b"\n"].concat();
+                // Half a line before a whole one would spoil both: not to be kept after a failure.
+                stream.write_all(&line).map_err(|error| {
+                    io::Error::new(io::ErrorKind::ConnectionAborted, error.to_string())
+                })
+            }
+        }
+    }
 }
 
 impl<F: Format> SyslogSocket<F> {
-    /// Connects to the first socket of [`SOCKET_PATHS`] that takes a connection.
+    /// To the first socket of [`SOCKET_PATHS`] that takes a connection.
     ///
     /// # Errors
-    /// When none does, or the format's records are for people and not for a log.
+    /// When the format's records are for people and not for a log.
     pub fn local(format: F, facility: u8) -> io::Result<Self> {
-        let mut failures = Vec::new();
-        for path in SOCKET_PATHS {
-            match connect(Path::new(path)) {
-                Ok(socket) => return Self::with(path.into(), format, facility, socket),
-                Err(error) => failures.push(format!("{path}: {error}")),
-            }
-        }
-        Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!(
-                "no local syslog socket ({}): is a syslog daemon running?",
-                failures.join("; ")
-            ),
-        ))
+        let paths = SOCKET_PATHS.iter().map(PathBuf::from).collect();
+        Self::with("syslog".to_owned(), paths, format, facility)
     }
 
-    /// Connects to the given socket. `facility` (10 is authpriv) is for formats without a syslog header.
+    /// To the given socket. `facility` (10 is authpriv) is for formats without a syslog header.
     ///
     /// # Errors
     /// As for [`SyslogSocket::local`].
     pub fn at(path: impl Into<PathBuf>, format: F, facility: u8) -> io::Result<Self> {
         let path = path.into();
-        let socket = connect(&path)?;
-        Self::with(path, format, facility, socket)
+        Self::with(format!("syslog {}", path.display()), vec![path], format, facility)
     }
 
-    fn with(path: PathBuf, format: F, facility: u8, socket: UnixDatagram) -> io::Result<Self> {
+    fn with(name: String, paths: Vec<PathBuf>, format: F, facility: u8) -> io::Result<Self> {
         if format.shape() == Shape::Block {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -80,32 +105,59 @@ impl<F: Format> SyslogSocket<F> {
             ));
         }
         Ok(Self {
-            name: format!("syslog {}", path.display()),
-            path,
+            name,
+            paths,
             format,
             facility: facility.min(23),
-            tag: format!("bpfwatch[{}]: ", std::process::id()),
-            socket: Some(socket),
+            socket: None,
             retry_at: None,
             record: Vec::new(),
-            datagram: Vec::new(),
+            message: Vec::new(),
         })
     }
 
-    /// Sends what is in `datagram`, over a new connection where the old one is broken: a restarted
+    /// Puts what is in `record` into `message`, with a header if it has none.
+    fn compose(&mut self, line: &Line, shape: Shape) {
+        self.message.clear();
+        if shape == Shape::Line {
+            let priority = u16::from(self.facility) * 8 + u16::from(severity(line));
+            let head = format!("<{priority}>bpfwatch[{}]: ", std::process::id());
+            self.message.extend_from_slice(head.as_bytes());
+        }
+        let end = self.record.len() - usize::from(self.record.last() == Some(&b'\n'));
+        self.message.extend_from_slice(&self.record[..end]);
+    }
+
+    /// Sends what is in `message`, over a new connection where the old one is broken: a restarted
     /// daemon has a new socket under the old path.
     fn send(&mut self) -> io::Result<()> {
-        if let Some(socket) = &self.socket {
-            match socket.send(&self.datagram) {
-                Ok(_) => return Ok(()),
+        if let Some(socket) = &mut self.socket {
+            match socket.send(&self.message) {
+                Ok(()) => return Ok(()),
                 Err(error) if keeps_connection(&error) => return Err(error),
                 Err(_) => self.socket = None,
             }
         }
-        let socket = connect(&self.path)?;
-        socket.send(&self.datagram)?;
-        self.socket = Some(socket);
-        Ok(())
+        let mut socket = self.connect()?;
+        let result = socket.send(&self.message);
+        if result.as_ref().err().is_none_or(keeps_connection) {
+            self.socket = Some(socket);
+        }
+        result
+    }
+
+    fn connect(&self) -> io::Result<Socket> {
+        let mut failures = Vec::new();
+        for path in &self.paths {
+            match Socket::connect(path) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => failures.push(format!("{}: {error}", path.display())),
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{}: is a syslog daemon running?", failures.join("; ")),
+        ))
     }
 }
 
@@ -116,11 +168,8 @@ fn keeps_connection(error: &io::Error) -> bool {
         || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EMSGSIZE))
 }
 
-fn connect(path: &Path) -> io::Result<UnixDatagram> {
-    let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(PATIENCE))?;
-    socket.connect(path)?;
-    Ok(socket)
+fn is_too_long(result: &io::Result<()>) -> bool {
+    matches!(result, Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE))
 }
 
 impl<F: Format> Sink for SyslogSocket<F> {
@@ -137,18 +186,19 @@ impl<F: Format> Sink for SyslogSocket<F> {
                 format!("{} failed a moment ago", self.name),
             ));
         }
-        self.datagram.clear();
-        if self.format.shape() == Shape::Line {
-            let priority = u16::from(self.facility) * 8 + u16::from(severity(line));
-            self.datagram.extend_from_slice(format!("<{priority}>{}", self.tag).as_bytes());
+        self.compose(line, self.format.shape());
+        let mut result = self.send();
+        if is_too_long(&result) {
+            let procid = Some(std::process::id());
+            let short = Rfc5424 { facility: self.facility, procid, limit: DEFAULT_LIMIT };
+            super::render(&short, line, &mut self.record)?;
+            self.compose(line, Shape::Syslog);
+            result = self.send();
         }
-        let end = self.record.len() - usize::from(self.record.last() == Some(&b'\n'));
-        self.datagram.extend_from_slice(&self.record[..end]);
-        let result = self.send();
         self.retry_at = match &result {
             Ok(()) => None,
             // The next record may be shorter.
-            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => None,
+            Err(_) if is_too_long(&result) => None,
             Err(_) => Some(Instant::now() + PATIENCE),
         };
         result
