@@ -19,6 +19,9 @@ use crate::spool::{Batch, Done, Spool, Sync, now, poison};
 
 /// Single records refused one after another, beyond which the receiver is taken to refuse everything.
 const ALL_REFUSED: u32 = 16;
+/// How often a receiver may fail over the same single record before it is set aside. With the delays
+/// between them that is some minutes: a receiver in trouble does not cost records at once.
+const FAULTS: u32 = 8;
 /// The longest wait that a receiver can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// The longest sleep, so that what is too old is dropped in time.
@@ -75,6 +78,7 @@ impl Courier {
             sent_at: None,
             synced_at: Instant::now(),
             refused: 0,
+            faults: (0, 0),
         };
         thread::Builder::new().name("courier".to_owned()).spawn(move || route.run())?;
         Ok(Self { spool, shared })
@@ -120,6 +124,8 @@ struct Route {
     synced_at: Instant,
     /// Single records that were refused since one was taken.
     refused: u32,
+    /// A single record's number, and how often the receiver failed over it.
+    faults: (u64, u32),
 }
 
 impl Route {
@@ -233,6 +239,11 @@ impl Route {
                 self.set_aside(&batch, &why);
             }
             Err(Refused::TooLarge { why }) if all == 1 => self.set_aside(&batch, &why),
+            Err(Refused::Faulty { why }) if all == 1 => self.fault(&batch, &why),
+            Err(Refused::Faulty { why }) => {
+                self.window = all / 2;
+                self.failed(&why, None);
+            }
             Err(Refused::Poison { .. } | Refused::TooLarge { .. }) => {
                 self.window = (all / 2).max(1);
             }
@@ -252,6 +263,17 @@ impl Route {
         let asked = after.unwrap_or_default().min(MAX_RETRY_AFTER);
         self.not_before = Some(Instant::now() + self.backoff.failed().max(asked));
         self.trouble(Some(why.to_owned()));
+    }
+
+    /// The receiver failed over a single record.
+    fn fault(&mut self, batch: &Batch, why: &str) {
+        let seq = batch.records.first().map_or(0, |record| record.seq);
+        let times = if self.faults.0 == seq { self.faults.1 + 1 } else { 1 };
+        self.faults = (seq, times);
+        if times >= FAULTS {
+            self.set_aside(batch, why);
+        }
+        self.failed(why, None);
     }
 
     fn set_aside(&mut self, batch: &Batch, why: &str) {

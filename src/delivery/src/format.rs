@@ -31,4 +31,6 @@ pub enum Shape {
     Syslog,
     /// Several lines, for people.
     Block,
+    /// No text: a message of the one transport that knows it.
+    Message,
 }

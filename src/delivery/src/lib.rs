@@ -18,6 +18,7 @@
 //! | [`remote`] | what a network transport is |
 //! | [`spool`] | where records wait for it on disk |
 //! | [`courier`], [`backoff`] | from the spool to the receiver: batches and retries |
+//! | [`http`], [`otlp`], [`webhook`] | network transports over HTTP |
 //! | [`tls`] | what every transport over TLS shares |
 //!
 //! Names in a line were chosen by whoever is watched. No format lets one of them start a second
@@ -32,11 +33,13 @@ pub mod falco;
 mod flat;
 pub mod format;
 pub mod handles;
+pub mod http;
 pub mod human;
 pub mod json;
 pub mod limit;
 mod object;
 pub mod ocsf;
+pub mod otlp;
 mod parts;
 pub mod remote;
 pub mod rfc3164;
@@ -48,6 +51,7 @@ pub mod table;
 pub mod tls;
 pub mod transport;
 pub mod visible;
+pub mod webhook;
 
 pub use ecs::Ecs;
 pub use envelope::Envelope;
@@ -58,7 +62,9 @@ pub use human::Human;
 pub use json::Json;
 pub use limit::Limited;
 pub use ocsf::Ocsf;
+pub use otlp::{Otlp, OtlpRecord};
 pub use remote::{Limits, Record, Refused, Remote};
 pub use rfc3164::Rfc3164;
 pub use rfc5424::Rfc5424;
 pub use style::Style;
+pub use webhook::Webhook;

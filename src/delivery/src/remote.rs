@@ -59,6 +59,13 @@ pub enum Refused {
         /// Why.
         why: String,
     },
+    /// The receiver failed over it (HTTP 500): it may be in trouble, or one of the records makes it
+    /// fail. Tried again later in smaller batches; a single record over which it fails again and again
+    /// is set aside.
+    Faulty {
+        /// Why.
+        why: String,
+    },
     /// More than the receiver takes at once: tried in smaller batches, and a single record that is too
     /// large is set aside.
     TooLarge {
@@ -86,6 +93,7 @@ impl Refused {
         match self {
             Self::Later { why, .. }
             | Self::Poison { why }
+            | Self::Faulty { why }
             | Self::TooLarge { why }
             | Self::InPart { why, .. } => why,
         }

@@ -198,6 +198,11 @@ fn serve(shared: &Shared, mut remote: Box<dyn Remote>, mut backoff: Backoff) {
                 put_back(&mut queue, batch.into_iter().skip(taken));
                 not_before = Some(Instant::now() + after.unwrap_or_else(|| backoff.failed()));
             }
+            Err(Refused::Faulty { why }) => {
+                queue.trouble = Some(why);
+                put_back(&mut queue, batch.into_iter());
+                not_before = Some(Instant::now() + backoff.failed());
+            }
             // Found one by one: the next one may be good.
             Err(Refused::Poison { why } | Refused::TooLarge { why }) => {
                 queue.refused += 1;
