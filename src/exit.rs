@@ -23,7 +23,7 @@ pub enum Code {
     Data = 65,
     /// EX_NOINPUT: a file or rule that was named is not there.
     NoInput = 66,
-    /// EX_UNAVAILABLE: no sensor can watch here.
+    /// EX_UNAVAILABLE: no sensor can watch here, or no daemon answers.
     Unavailable = 69,
     /// EX_SOFTWARE: an error in bpfwatch itself.
     Software = 70,
@@ -44,7 +44,7 @@ Exit codes:
   64  the command line is wrong
   65  a rule was refused, or a line of a recording could not be read
   66  a file or rule that was named is not there
-  69  no sensor can watch here
+  69  no sensor can watch here, or no daemon answers
   70  an error in bpfwatch itself
   74  reading or writing failed
   77  it takes more privileges

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cli`] | the command line: one file for each command |
 //! | [`wiring`] | composition root: rules, sensors, pipeline, sinks |
+//! | [`daemon`] | the daemon behind `run` |
 //! | [`config`], [`trust`] | the configuration file, and whether it may be believed |
 //! | [`platform`] | picks the operating system |
 //! | [`shipped`] | the embedded rules |
@@ -12,6 +13,7 @@
 
 mod cli;
 mod config;
+mod daemon;
 mod exit;
 mod output;
 mod page;

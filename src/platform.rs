@@ -1,6 +1,8 @@
 //! The program's only `cfg(target_os)`: which operating system this binary is for, and where things
 //! are there.
 
+use std::os::unix::net::UnixStream;
+
 use bpfwatch_core::platform::Platform;
 
 #[cfg(target_os = "freebsd")]
@@ -19,6 +21,25 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The operating system that this binary was built for.
 pub fn current() -> Box<dyn Platform> {
     Box::new(Current)
+}
+
+/// Effective user id of who connected to a local socket (unix(7): SO_PEERCRED).
+///
+/// # Errors
+/// What the system says.
+#[cfg(target_os = "linux")]
+pub fn peer(stream: &UnixStream) -> std::io::Result<u32> {
+    let peer = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials)?;
+    Ok(peer.uid())
+}
+
+/// Effective user id of who connected to a local socket (getpeereid(3)).
+///
+/// # Errors
+/// What the system says.
+#[cfg(not(target_os = "linux"))]
+pub fn peer(stream: &UnixStream) -> std::io::Result<u32> {
+    Ok(nix::unistd::getpeereid(stream)?.0.as_raw())
 }
 
 /// Where the configuration is. FreeBSD keeps what is not of the base system under /usr/local (hier(7)).

@@ -117,10 +117,11 @@ level: critical
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 17] = [
         &["scan"],
         &["watch"],
         &["run"],
+        &["status"],
         &["replay"],
         &["rules", "list"],
         &["rules", "check"],

@@ -60,6 +60,8 @@ mod sensor_table;
 #[cfg(target_os = "linux")]
 mod sensor_worker;
 #[cfg(target_os = "linux")]
+mod service;
+#[cfg(target_os = "linux")]
 mod snapshot;
 #[cfg(target_os = "linux")]
 mod users;

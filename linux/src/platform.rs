@@ -2,13 +2,13 @@
 
 use bpfwatch_core::observation::{Observation, Origin, Os};
 use bpfwatch_core::platform::{
-    Check, EmulateOptions, Emulated, Platform, SensorSettings, Technique,
+    Check, EmulateOptions, Emulated, Platform, SensorSettings, ServiceManager, Technique,
 };
 use bpfwatch_core::sensor::{Sensor, SensorError};
 use bpfwatch_core::sink::Sink;
 use bpfwatch_core::text::Text;
 
-use crate::{coverage, emulate, posture, proc, sensor, snapshot};
+use crate::{coverage, emulate, posture, proc, sensor, service, snapshot};
 
 /// Linux.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,6 +47,10 @@ impl Platform for LinuxPlatform {
 
     fn emulate(&self, technique: &str, options: &EmulateOptions) -> Result<Emulated, SensorError> {
         emulate::run(technique, options)
+    }
+
+    fn service_manager(&self) -> Option<Box<dyn ServiceManager>> {
+        service::Systemd::find().map(|systemd| Box::new(systemd) as Box<dyn ServiceManager>)
     }
 
     fn native_sink(&self) -> Option<Box<dyn Sink>> {

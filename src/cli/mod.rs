@@ -9,6 +9,7 @@ mod replay;
 mod rules;
 mod run;
 mod scan;
+mod status;
 mod watch;
 
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ Examples:
   bpfwatch watch --for 30s          findings as they happen
   bpfwatch replay night.jsonl       a recording through the same rules
   bpfwatch doctor                   what can be seen here, and what cannot
+  bpfwatch status                   how the running daemon fares
   bpfwatch emulate promiscuous --verify
 
 `bpfwatch COMMAND --help` has examples for each command; --help lists the exit codes too.";
@@ -65,6 +67,7 @@ enum Command {
     Scan(scan::Scan),
     Watch(watch::Watch),
     Run(run::Run),
+    Status(status::Status),
     Replay(replay::Replay),
     Rules(rules::Rules),
     Doctor(doctor::Doctor),
@@ -112,6 +115,7 @@ pub fn run() -> Outcome {
         Command::Scan(command) => command.run(),
         Command::Watch(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Status(command) => command.run(),
         Command::Replay(command) => command.run(),
         Command::Rules(command) => command.run(),
         Command::Doctor(command) => command.run(),

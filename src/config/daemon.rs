@@ -79,15 +79,12 @@ impl Default for Hardening {
     }
 }
 
-#[allow(dead_code, reason = "for the platforms that can give something up")]
 impl Hardening {
-    /// As the platform wants it; `writable` and `readable` are the directories that the rest of the
-    /// configuration names.
-    pub fn settings(&self, readable: Vec<PathBuf>, writable: Vec<PathBuf>) -> HardeningSettings {
+    /// As the platform wants it; `writable` are the directories that the rest of the configuration names.
+    pub fn settings(&self, writable: Vec<PathBuf>) -> HardeningSettings {
         HardeningSettings {
             enabled: self.enabled,
             keep_capabilities: self.keep_capabilities.clone(),
-            readable,
             writable: [writable, self.writable.clone()].concat(),
         }
     }

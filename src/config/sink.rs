@@ -1,7 +1,7 @@
 //! `[[sink]]`: where lines go and how they look there. Each transport has keys of its own; one that
 //! belongs to another transport is an error that says to which.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bpfwatch_delivery::transport::FILE_MODE;
 use serde::Deserialize;
@@ -55,6 +55,16 @@ pub enum Transport {
         /// Its path.
         socket: PathBuf,
     },
+}
+
+impl Sink {
+    /// The directory in which it makes files, where it does.
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.transport {
+            Transport::File { path, .. } => path.parent(),
+            _ => None,
+        }
+    }
 }
 
 /// A `[[sink]]` as written: the keys of all transports.
@@ -152,7 +162,7 @@ impl Keys {
     }
 }
 
-fn absolute(key: &str, path: &std::path::Path) -> Result<(), String> {
+fn absolute(key: &str, path: &Path) -> Result<(), String> {
     if path.is_absolute() {
         return Ok(());
     }

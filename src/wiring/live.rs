@@ -8,13 +8,13 @@ use bpfwatch_core::finding::Line;
 use bpfwatch_core::observation::{Observation, Origin};
 use bpfwatch_core::pipeline::{Batch, Pipeline};
 use bpfwatch_core::platform::{Platform, SensorSettings};
-use bpfwatch_core::sensor::{self, CHANNEL_BYTES, Inlet, Outlet, Received};
+use bpfwatch_core::sensor::{self, CHANNEL_BYTES, Inlet, Outlet, Received, Sensor, SensorError};
 use bpfwatch_inputs::recording::RecordingWriter;
 
 use crate::exit::{Code, Failure};
 use crate::output;
 use crate::wiring::now;
-use crate::wiring::sensors::Sensors;
+use crate::wiring::sensors::{self, Sensors};
 
 /// How often engine time follows the clock while something is pending.
 const TICK: Duration = Duration::from_millis(250);
@@ -33,6 +33,7 @@ pub struct Live {
     advanced: Instant,
     lag: Duration,
     failure: Option<Failure>,
+    errors: Vec<SensorError>,
 }
 
 /// Whether the loop goes on.
@@ -54,11 +55,18 @@ impl Live {
         settings: &SensorSettings,
         pipeline: Pipeline,
     ) -> Result<Self, Failure> {
-        let sensors = platform.sensors(settings).map_err(|error| Failure::sensor(&error))?;
-        if sensors.is_empty() {
-            let failure = Failure::new(Code::Unavailable, "there is no sensor for this system");
-            return Err(failure.next("`bpfwatch doctor` shows what can be seen here"));
-        }
+        Self::with(sensors::open(platform, settings)?, platform.origin(), pipeline)
+    }
+
+    /// Starts sensors that are open.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn with(
+        sensors: Vec<Box<dyn Sensor>>,
+        origin: Origin,
+        pipeline: Pipeline,
+    ) -> Result<Self, Failure> {
         let (outlet, inlet) = sensor::channel(CHANNEL_BYTES);
         let sensors = Sensors::start(sensors, &outlet).map_err(|error| {
             Failure::new(Code::Software, format!("cannot start a thread: {error}"))
@@ -67,12 +75,13 @@ impl Live {
             pipeline,
             sensors,
             outlet,
-            origin: Arc::new(platform.origin()),
+            origin: Arc::new(origin),
             inlet,
             recorder: None,
             advanced: Instant::now(),
             lag: Duration::ZERO,
             failure: None,
+            errors: Vec::new(),
         })
     }
 
@@ -85,11 +94,6 @@ impl Live {
             .map_err(|error| Failure::new(Code::Io, error.to_string()))?;
         self.recorder = Some(writer);
         Ok(())
-    }
-
-    /// Where the observations come from.
-    pub fn origin(&self) -> &Arc<Origin> {
-        &self.origin
     }
 
     /// How old the oldest observation was that was taken last.
@@ -116,6 +120,7 @@ impl Live {
         for error in self.sensors.take_errors() {
             output::warn(&error.to_string());
             self.failure = Some(Failure::sensor(&error));
+            self.errors.push(error);
         }
         turn
     }
@@ -149,6 +154,11 @@ impl Live {
             Some(Err(error)) => Err(Failure::new(Code::Io, error.to_string())),
             _ => Ok(()),
         }
+    }
+
+    /// Sensors that ended since the last call, and why.
+    pub fn take_errors(&mut self) -> Vec<SensorError> {
+        std::mem::take(&mut self.errors)
     }
 
     /// Why the last sensor ended, for when none is left.

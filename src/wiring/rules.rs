@@ -1,6 +1,7 @@
 //! Reads rule files and loads them beside the shipped ones.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct Loaded {
     pub set: Arc<RuleSet>,
     /// What is wrong with which file.
     pub problems: Vec<Problem>,
+    /// Tells the same rules from others: over the text of every file.
+    pub digest: u64,
 }
 
 impl Loaded {
@@ -46,7 +49,15 @@ pub fn load(use_shipped: bool, paths: &[PathBuf]) -> Result<Loaded, Failure> {
     let (set, wrong) = RuleSet::load(&files);
     problems.extend(wrong);
     problems.sort();
-    Ok(Loaded { set: Arc::new(set), problems })
+    Ok(Loaded { set: Arc::new(set), problems, digest: digest(&files) })
+}
+
+fn digest(files: &[RuleFile]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        (&file.path, &file.text, &file.page).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// The rule files in the given directories, and the given files, in a fixed order.
@@ -121,6 +132,11 @@ pub fn line(problem: &Problem) -> String {
     let rule = problem.rule.as_ref().map(|rule| format!(" [{rule}]")).unwrap_or_default();
     let kind = if problem.refused { "" } else { "remark: " };
     format!("{}{line}: {kind}{}{rule}", problem.path, problem.what)
+}
+
+/// The rules that were left out, in words, at most as many as people read.
+pub fn refused(loaded: &Loaded) -> Vec<String> {
+    loaded.problems.iter().filter(|problem| problem.refused).take(20).map(line).collect()
 }
 
 /// Says on standard error what was left out; the rest works.

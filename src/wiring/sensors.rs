@@ -6,12 +6,30 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bpfwatch_core::finding::SensorHealth;
+use bpfwatch_core::platform::{Platform, SensorSettings};
 use bpfwatch_core::sensor::{Outlet, Sensor, SensorError};
 
+use crate::exit::{Code, Failure};
 use crate::wiring::now;
 
 /// How long a sensor may take to end once it was woken.
 const END_WITHIN: Duration = Duration::from_millis(200);
+
+/// Makes the platform's sensors: what needs privileges is open then.
+///
+/// # Errors
+/// When none can watch.
+pub fn open(
+    platform: &dyn Platform,
+    settings: &SensorSettings,
+) -> Result<Vec<Box<dyn Sensor>>, Failure> {
+    let sensors = platform.sensors(settings).map_err(|error| Failure::sensor(&error))?;
+    if sensors.is_empty() {
+        let failure = Failure::new(Code::Unavailable, "there is no sensor for this system");
+        return Err(failure.next("`bpfwatch doctor` shows what can be seen here"));
+    }
+    Ok(sensors)
+}
 
 /// The sensors that were started.
 pub struct Sensors {

@@ -14,9 +14,10 @@ use bpfwatch_core::finding::{Host, Line, Lost, SinkHealth};
 use bpfwatch_core::sink::Sink;
 use bpfwatch_core::time::Timestamp;
 
-pub use self::open::open;
-use crate::output;
+use self::open::open;
+use crate::exit::{Code, Failure};
 use crate::wiring::now;
+use crate::{config, output};
 
 /// Lines that wait for one sink. A line is some kilobytes, at most about 100.
 const QUEUE: usize = 1024;
@@ -35,6 +36,8 @@ pub struct Sinks {
 
 struct Running {
     name: String,
+    /// What it was opened from.
+    wanted: Option<config::Sink>,
     queue: SyncSender<Arc<Line>>,
     account: Arc<Account>,
     thread: JoinHandle<()>,
@@ -79,13 +82,46 @@ impl Account {
 }
 
 impl Sinks {
-    /// Starts a thread for each.
+    /// Opens those of `wanted` that are not among `running`, and starts a thread for each.
     ///
     /// # Errors
-    /// When the system gives no thread.
-    pub fn start(sinks: Vec<Box<dyn Sink>>) -> io::Result<Self> {
+    /// When one cannot be opened, or the system gives no thread.
+    pub fn open(wanted: &[config::Sink], running: &[config::Sink]) -> Result<Self, Failure> {
+        let mut running = running.to_vec();
+        let mut sinks = Vec::new();
+        for sink in wanted {
+            match running.iter().position(|known| known == sink) {
+                Some(at) => {
+                    running.swap_remove(at);
+                }
+                None => sinks.push((Some(sink.clone()), open(sink)?)),
+            }
+        }
+        Self::start(sinks).map_err(|error| {
+            Failure::new(Code::Software, format!("cannot start a thread: {error}"))
+        })
+    }
+
+    /// Puts the sinks `wanted` in force: those that run already go on with their queues and accounts, the
+    /// others are taken from `opened`. Gives back those that are not wanted any more, to be stopped.
+    #[must_use]
+    pub fn replace(&mut self, wanted: &[config::Sink], mut opened: Sinks) -> Sinks {
+        let mut before = std::mem::take(&mut self.sinks);
+        for sink in wanted {
+            for from in [&mut before, &mut opened.sinks] {
+                let known = |running: &Running| running.wanted.as_ref() == Some(sink);
+                if let Some(at) = from.iter().position(known) {
+                    self.sinks.push(from.remove(at));
+                    break;
+                }
+            }
+        }
+        Sinks { sinks: before }
+    }
+
+    fn start(sinks: Vec<(Option<config::Sink>, Box<dyn Sink>)>) -> io::Result<Self> {
         let mut running = Vec::new();
-        for sink in sinks {
+        for (wanted, sink) in sinks {
             let name = sink.name().to_owned();
             let (queue, lines) = mpsc::sync_channel(QUEUE);
             let account = Arc::new(Account::default());
@@ -93,7 +129,8 @@ impl Sinks {
             let thread = thread::Builder::new()
                 .name("sink".to_owned())
                 .spawn(move || serve(sink, &lines, &own))?;
-            running.push(Running { name, queue, account, thread, reported: 0, reported_at: None });
+            let (reported, reported_at) = (0, None);
+            running.push(Running { name, wanted, queue, account, thread, reported, reported_at });
         }
         Ok(Self { sinks: running })
     }
@@ -261,9 +298,9 @@ mod tests {
         let (free_gate, free_wait) = mpsc::channel::<()>();
         drop(free_gate);
         let (stuck, free) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let fakes: Vec<Box<dyn Sink>> = vec![
-            Box::new(Fake { gate: stuck_wait, got: Arc::clone(&stuck) }),
-            Box::new(Fake { gate: free_wait, got: Arc::clone(&free) }),
+        let fakes: Vec<(_, Box<dyn Sink>)> = vec![
+            (None, Box::new(Fake { gate: stuck_wait, got: Arc::clone(&stuck) })),
+            (None, Box::new(Fake { gate: free_wait, got: Arc::clone(&free) })),
         ];
         let mut sinks = Sinks::start(fakes).unwrap();
         let sent = QUEUE as u64 + 500;

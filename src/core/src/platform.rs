@@ -53,8 +53,8 @@ pub trait Platform {
         Ok(Vec::new())
     }
 
-    /// Confines the calling thread, and those that it starts from then on, to the files that the
-    /// settings name. To be called when the sensors' threads run: these read other processes, which a
+    /// Lets the calling thread, and those that it starts from then on, write nowhere but in the directories
+    /// that the settings name. To be called when the sensors' threads run: these read other processes, which a
     /// confined thread may not.
     fn confine(&self, settings: &HardeningSettings) -> Vec<Check> {
         let _ = settings;
@@ -77,8 +77,6 @@ pub struct HardeningSettings {
     pub enabled: bool,
     /// Capabilities to keep, by name, beside those that the sensors need.
     pub keep_capabilities: Vec<String>,
-    /// Directories that are read later: configuration, rules.
-    pub readable: Vec<PathBuf>,
     /// Directories that are written later: state, sinks, sockets.
     pub writable: Vec<PathBuf>,
 }
