@@ -110,6 +110,13 @@ fn every_rule_has_a_whole_ads_page() {
         if !(3..=6).contains(&rule.response.len()) {
             fault(format!("{} response steps", rule.response.len()));
         }
+        for rest in page.split("tests/cases/").skip(1) {
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'));
+            let name = &rest[..end.unwrap_or(rest.len())];
+            if !root().join("tests/cases").join(name).is_dir() {
+                fault(format!("the page names the case `{name}`, which is not there"));
+            }
+        }
         let level = rule.shown.level.as_str();
         if !page.to_lowercase().contains(&format!("## priority\n\n{level}.")) {
             fault(format!("the page's priority is not `{level}`"));

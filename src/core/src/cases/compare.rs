@@ -30,7 +30,10 @@ pub fn differences(expected: &[Expectation], output: &Output, rules: &RuleSet) -
         for line in output.lines.iter().chain(&output.sessions) {
             let about = never.object.get("pid").is_none_or(|pid| {
                 line["process"]["pid"] == *pid || line["holders"][0]["pid"] == *pid
-            });
+            }) && never
+                .object
+                .get("message")
+                .is_none_or(|message| line["record"]["message"] == *message);
             let said: Vec<&str> = titles(line).into_iter().chain(led_by(line)).collect();
             for title in said.iter().filter(|title| about && banned.contains(title)) {
                 let what = format!("`{title}` must not come");
@@ -86,6 +89,7 @@ fn brief(line: &Value) -> String {
         words.push(format!("pid {pid}"));
     }
     words.extend(process["image"].as_str().map(str::to_owned));
+    words.extend(line["record"]["message"].as_str().map(str::to_owned));
     let titles = titles(line).join(", ");
     if titles.is_empty() { words.join(" ") } else { format!("{}: {titles}", words.join(" ")) }
 }
