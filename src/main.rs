@@ -5,12 +5,14 @@
 //! | [`cli`] | the command line: one file for each command |
 //! | [`wiring`] | composition root: rules, sensors, pipeline, sinks |
 //! | [`daemon`] | the daemon behind `run` |
+//! | [`baseline`] | expected filters, learnt from findings |
 //! | [`config`], [`trust`] | the configuration file, and whether it may be believed |
 //! | [`platform`] | picks the operating system |
 //! | [`shipped`] | the embedded rules |
 //! | [`signals`] | SIGINT, SIGTERM, SIGHUP |
 //! | [`output`], [`page`], [`progress`], [`exit`] | what the user sees |
 
+mod baseline;
 mod cli;
 mod config;
 mod daemon;

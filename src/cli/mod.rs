@@ -1,5 +1,6 @@
 //! The command line: what there is to ask, and one file for each command.
 
+mod baseline;
 mod completions;
 mod config;
 mod doctor;
@@ -72,6 +73,7 @@ enum Command {
     Rules(rules::Rules),
     Doctor(doctor::Doctor),
     Emulate(emulate::Emulate),
+    Baseline(baseline::Baseline),
     Config(config::Config),
     Completions(completions::Completions),
     Man(man::Man),
@@ -120,6 +122,7 @@ pub fn run() -> Outcome {
         Command::Rules(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Emulate(command) => command.run(),
+        Command::Baseline(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

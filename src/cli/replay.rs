@@ -236,11 +236,11 @@ fn recording(error: &RecordError) -> Failure {
     }
 }
 
-fn source(path: &Path) -> Source {
+pub(super) fn source(path: &Path) -> Source {
     if path.as_os_str() == "-" { Source::Stdin } else { Source::Path(path.to_owned()) }
 }
 
-fn tell(progress: &mut Progress, problem: &Problem, count: u64) {
+pub(super) fn tell(progress: &mut Progress, problem: &Problem, count: u64) {
     progress.clear();
     if count <= SHOWN_PROBLEMS {
         output::warn(&problem.to_string());
@@ -250,7 +250,7 @@ fn tell(progress: &mut Progress, problem: &Problem, count: u64) {
     }
 }
 
-fn failed(error: &ReadError) -> Failure {
+pub(super) fn failed(error: &ReadError) -> Failure {
     match error {
         ReadError::Open { source_name, error } => {
             Failure::file("open", Path::new(&**source_name), error)

@@ -38,7 +38,14 @@ impl Loaded {
 /// # Errors
 /// When a directory cannot be read. A rule that is wrong is no error: it stands in the problems.
 pub fn load(use_shipped: bool, paths: &[PathBuf]) -> Result<Loaded, Failure> {
-    let mut files = if use_shipped { shipped::files() } else { Vec::new() };
+    load_beside(if use_shipped { shipped::files() } else { Vec::new() }, paths)
+}
+
+/// Loads `files`, which are read already, and those of the given directories or files.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_beside(mut files: Vec<RuleFile>, paths: &[PathBuf]) -> Result<Loaded, Failure> {
     let mut problems = Vec::new();
     for path in find(paths)? {
         match read(&path) {

@@ -220,6 +220,12 @@ pub struct ProcessView {
     /// The executable was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_deleted: Option<bool>,
+    /// User id that owns the executable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_owner: Option<u32>,
+    /// Users other than root may write the executable's directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_writable_dir: Option<bool>,
     /// Arguments joined by a space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_line: Option<String>,

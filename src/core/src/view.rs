@@ -57,6 +57,8 @@ fn view(process: &Process, redactor: &mut Redactor) -> ProcessView {
         name: text(&process.name),
         image: text(&process.image),
         image_deleted: process.image_deleted,
+        image_owner: process.image_owner,
+        image_writable_dir: process.image_writable_dir,
         cwd: text(&process.cwd),
         tty: text(&process.tty),
         unit: text(&process.unit),
