@@ -131,6 +131,7 @@ fn every_command_has_help_with_an_example() {
         &["rules", "navigator"],
         &["doctor"],
         &["emulate"],
+        &["baseline"],
         &["config", "check"],
         &["config", "default"],
         &["completions"],
@@ -146,6 +147,50 @@ fn every_command_has_help_with_an_example() {
         assert!(help.out.lines().all(|line| line.chars().count() <= 100), "{command:?}");
         assert!(top.out.contains(&format!("\n  {} ", command[0])), "{command:?} is not listed");
     }
+}
+
+#[test]
+fn a_baseline_is_learnt_from_recordings() {
+    let dir = folder("baseline");
+    let capture = |image: &str, unit: &str, handle: u64| {
+        let process = format!(
+            r#"{{"pid":{handle},"start":1,"ppid":1,"uid":0,"image":"{image}","args":["{image}"],"image_owner":0,"image_deleted":false,"image_writable_dir":false,"unit":"{unit}","scope":{{"kind":"host"}}}}"#
+        );
+        let handle = format!(
+            r#"{{"kind":"packet_socket","id":{handle},"protocol":"ETH_P_ALL","socket_type":"raw","interface":"eth0"}}"#
+        );
+        let line = |kind: &str, at: u32| {
+            format!(
+                r#"{{"type":"observation","at":"2026-11-24T08:00:0{at}Z","sensor":"t","kind":"{kind}","process":{process},"handle":{handle}}}"#
+            )
+        };
+        format!("{}\n{}\n", line("handle_opened", 1), line("handle_attached", 1))
+    };
+    let recorded = format!(
+        "{META}\n{}{}",
+        capture("/usr/sbin/flowd", "flowd.service", 7),
+        capture("/opt/x", "session-1.scope", 8)
+    );
+    let recording = file(&dir, "monday.jsonl", &recorded);
+    let learnt = dir.join("learnt.yml").display().to_string();
+    let made = run(&["baseline", &recording, "--output", &learnt]).exits(0);
+    assert!(made.err.contains("1 filter, 1 commented out"), "{}", made.err);
+    assert!(made.out.is_empty());
+    run(&["rules", "check", &learnt]).exits(0);
+
+    let before = run(&["replay", &recording, "--format", "json"]).exits(0);
+    let after = run(&["replay", &recording, "--format", "json", "--rules", &learnt]).exits(0);
+    assert!(before.out.contains("/usr/sbin/flowd") && before.out.contains("/opt/x"));
+    assert!(
+        !after.out.contains("/usr/sbin/flowd") && after.out.contains("/opt/x"),
+        "{}",
+        after.out
+    );
+
+    // What is there is not overwritten, and nothing is learnt before that is known.
+    let again = run(&["baseline", &recording, "--output", &learnt]);
+    assert_ne!(again.code, 0);
+    assert!(again.err.contains("learnt.yml"), "{}", again.err);
 }
 
 #[test]

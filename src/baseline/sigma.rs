@@ -14,9 +14,10 @@ const WIDTH: usize = 160;
 
 /// The file: what is to be reviewed first, then each filter.
 pub fn text(baseline: &Baseline, made: Timestamp, version: &str) -> String {
+    let on = second(made);
     let mut out = format!(
         "# What captured here while bpfwatch {version} learnt, as expected filters.\n\
-         # Made {made}.\n\
+         # Made {on}.\n\
          #\n\
          # Read each before you use it: whatever it matches will not be reported any more. What is\n\
          # commented out needs a decision; remove the `#` to take it. Then put the file into a\n\
@@ -65,8 +66,8 @@ fn document(key: &Key, group: &Group, made: Timestamp) -> String {
         "Learnt by bpfwatch baseline on {}: seen {} from {} to {}.",
         hosts.join(", "),
         times(group.count),
-        group.seen.0,
-        group.seen.1
+        second(group.seen.0),
+        second(group.seen.1)
     );
     let _ = writeln!(out, "description: {}", quoted(&description));
     out.push_str("author: bpfwatch baseline\n");
@@ -223,6 +224,12 @@ fn id(key: &Key) -> String {
     ids::derive(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
+/// To the second, which is as exact as a reader of it needs.
+fn second(time: Timestamp) -> String {
+    let text = time.to_string();
+    text.split_once('.').map_or(text.clone(), |(whole, _)| format!("{whole}Z"))
+}
+
 fn times(count: u64) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
@@ -236,7 +243,13 @@ fn evidence(out: &mut String, group: &Group) {
     let list = |names: &std::collections::BTreeSet<String>| {
         names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     };
-    let _ = writeln!(out, "# Seen {}, {} to {}.", times(group.count), group.seen.0, group.seen.1);
+    let _ = writeln!(
+        out,
+        "# Seen {}, {} to {}.",
+        times(group.count),
+        second(group.seen.0),
+        second(group.seen.1)
+    );
     for (what, names) in
         [("hosts", &group.hosts), ("users", &group.users), ("interfaces", &group.interfaces)]
     {
