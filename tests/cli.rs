@@ -117,7 +117,7 @@ level: critical
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 18] = [
         &["scan"],
         &["watch"],
         &["run"],
