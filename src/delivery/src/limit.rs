@@ -93,7 +93,7 @@ fn cut(value: &mut Value, text: usize, items: usize) {
 }
 
 /// Ids, times, versions and values of enumerations: worth nothing in part.
-fn is_word(text: &str) -> bool {
+pub(crate) fn is_word(text: &str) -> bool {
     text.len() <= WORD
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
 }

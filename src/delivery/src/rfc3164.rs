@@ -16,7 +16,7 @@ use chrono::{DateTime, Local, Utc};
 
 use crate::flat::Flat;
 use crate::format::{Format, Shape};
-use crate::rfc5424::{push_printable, severity};
+use crate::rfc5424::severity;
 use crate::summary::Summary;
 use crate::visible::cut_middle;
 
@@ -53,11 +53,14 @@ pub struct Rfc3164 {
     pub limit: usize,
     /// In which zone times are written.
     pub zone: Zone,
+    /// Without the header: for the local socket, where
+    /// [`SyslogSocket`](crate::transport::SyslogSocket) puts another one before it.
+    pub bare: bool,
 }
 
 impl Default for Rfc3164 {
     fn default() -> Self {
-        Self { facility: 10, procid: None, limit: DEFAULT_LIMIT, zone: Zone::Local }
+        Self { facility: 10, procid: None, limit: DEFAULT_LIMIT, zone: Zone::Local, bare: false }
     }
 }
 
@@ -66,7 +69,9 @@ impl Format for Rfc3164 {
         let summary = Summary::of(line);
         let flat = Flat::of(line);
         let mut text = String::with_capacity(DEFAULT_LIMIT);
-        self.push_header(&mut text, line, &summary);
+        if !self.bare {
+            self.push_header(&mut text, line, &summary);
+        }
         let get = |key| flat.params.iter().find(|(name, _)| *name == key);
         text.push_str(summary.kind);
         for (_, value) in ["level", "id"].into_iter().filter_map(get) {
@@ -87,7 +92,7 @@ impl Format for Rfc3164 {
     }
 
     fn shape(&self) -> Shape {
-        Shape::Syslog
+        if self.bare { Shape::Line } else { Shape::Syslog }
     }
 }
 
@@ -113,7 +118,13 @@ pub(crate) fn push_head(
     let priority = u16::from(facility.min(23)) * 8 + u16::from(severity);
     let _ = write!(out, "<{priority}>{} ", timestamp(summary.time, zone));
     let name = &summary.host.name;
-    push_printable(out, name.split('.').next().unwrap_or(name), 64);
+    let name = name.split('.').next().unwrap_or(name);
+    // Receivers tell a name from the text behind it by its characters.
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let name: String = name.chars().take(63).map(|c| if fits(c) { c } else { '-' }).collect();
+    // One that ends with a hyphen is none for them either.
+    let name = name.trim_matches('-');
+    out.push_str(if name.is_empty() { "unknown" } else { name });
     out.push(' ');
 }
 

@@ -7,6 +7,7 @@
 //! record. 32473 is the enterprise number that RFC 5612 gives to examples; nothing is registered for
 //! bpfwatch.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bpfwatch_core::finding::{Level, Line, Verdict};
@@ -14,6 +15,7 @@ use bpfwatch_core::time::Timestamp;
 
 use crate::flat::Flat;
 use crate::format::{Format, Shape};
+use crate::limit::is_word;
 use crate::summary::Summary;
 use crate::visible::{self, cut_middle};
 
@@ -37,11 +39,14 @@ pub struct Rfc5424 {
     /// Most bytes of a record, [`LEAST_LIMIT`] or more. A longer one has its values cut with a `…`
     /// in their middle and says `cut="true"`.
     pub limit: usize,
+    /// Without the header, and with the sentence before the element: for the local socket, where
+    /// [`SyslogSocket`](crate::transport::SyslogSocket) puts another one before it.
+    pub bare: bool,
 }
 
 impl Default for Rfc5424 {
     fn default() -> Self {
-        Self { facility: 10, procid: None, limit: DEFAULT_LIMIT }
+        Self { facility: 10, procid: None, limit: DEFAULT_LIMIT, bare: false }
     }
 }
 
@@ -53,21 +58,29 @@ impl Format for Rfc5424 {
         let mut text = String::with_capacity(1024);
         for (attempt, columns) in VALUE_COLUMNS.into_iter().enumerate() {
             text.clear();
-            push_head(&mut text, self.facility, self.procid, line, &summary);
-            let room = limit - MESSAGE_LEAST;
+            let room = if self.bare {
+                text.push_str(&cut_bytes(&summary.message, limit / 4));
+                text.push(' ');
+                limit - 2
+            } else {
+                push_head(&mut text, self.facility, self.procid, line, &summary);
+                limit - MESSAGE_LEAST
+            };
             let last = attempt + 1 == VALUE_COLUMNS.len();
             push_element(&mut text, &flat, columns, attempt > 0, last.then_some(room));
             if text.len() <= room {
                 break;
             }
         }
-        push_message(&mut text, &summary.message, limit);
+        if !self.bare {
+            push_message(&mut text, &summary.message, limit);
+        }
         text.push('\n');
         out.extend_from_slice(text.as_bytes());
     }
 
     fn shape(&self) -> Shape {
-        Shape::Syslog
+        if self.bare { Shape::Line } else { Shape::Syslog }
     }
 }
 
@@ -117,7 +130,7 @@ fn timestamp(at: Timestamp) -> String {
 }
 
 /// HOSTNAME is printable US-ASCII without blanks (section 6): anything else becomes `?`.
-pub(crate) fn push_printable(out: &mut String, text: &str, limit: usize) {
+fn push_printable(out: &mut String, text: &str, limit: usize) {
     if text.is_empty() {
         out.push('-');
         return;
@@ -127,10 +140,12 @@ pub(crate) fn push_printable(out: &mut String, text: &str, limit: usize) {
 
 /// Appends the element with values of at most `columns` columns. Where `room` is given, values that
 /// would make the text longer than that many bytes are left out: escapes and combining marks may take
-/// many bytes for few columns.
+/// many bytes for few columns. Ids and times are never cut: in part they are worth nothing.
 fn push_element(out: &mut String, flat: &Flat, columns: usize, cut: bool, room: Option<usize>) {
     out.push_str("[bpfwatch@32473");
-    if cut || flat.params.iter().any(|(_, value)| visible::width(value) > columns) {
+    if cut
+        || flat.params.iter().any(|(_, value)| !is_word(value) && visible::width(value) > columns)
+    {
         out.push_str(" cut=\"true\"");
     }
     for (key, value) in &flat.params {
@@ -138,6 +153,7 @@ fn push_element(out: &mut String, flat: &Flat, columns: usize, cut: bool, room: 
         out.push(' ');
         out.push_str(key);
         out.push_str("=\"");
+        let columns = if is_word(value) { usize::MAX } else { columns };
         for c in cut_middle(value, columns).chars() {
             if matches!(c, '"' | '\\' | ']') {
                 out.push('\\');
@@ -168,14 +184,17 @@ fn push_message(out: &mut String, message: &str, limit: usize) {
     }
     out.push(BOM);
     let room = ascii_room.saturating_sub(BOM.len_utf8());
-    if message.len() <= room {
-        out.push_str(message);
-        return;
+    out.push_str(&cut_bytes(message, room));
+}
+
+/// `text` in at most `limit` bytes, with a `…` at its end where it is longer.
+fn cut_bytes(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.len() <= limit {
+        return Cow::Borrowed(text);
     }
-    let mut end = room.saturating_sub(visible::ELLIPSIS.len_utf8());
-    while !message.is_char_boundary(end) {
+    let mut end = limit.saturating_sub(visible::ELLIPSIS.len_utf8());
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    out.push_str(&message[..end]);
-    out.push(visible::ELLIPSIS);
+    Cow::Owned(format!("{}{}", &text[..end], visible::ELLIPSIS))
 }

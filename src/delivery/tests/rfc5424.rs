@@ -139,7 +139,10 @@ fn every_line_is_one_record_of_the_grammar_within_the_limit() {
 #[test]
 fn a_finding_says_who_and_what() {
     let line = Line::Finding(Box::new(fixtures::full()));
-    let parsed = parse(&render(Rfc5424 { procid: Some(77), facility: 3, limit: 65_536 }, &line));
+    let parsed = parse(&render(
+        Rfc5424 { procid: Some(77), facility: 3, limit: 65_536, bare: false },
+        &line,
+    ));
     assert_eq!((parsed.facility, parsed.severity), (3, 3));
     assert_eq!(parsed.timestamp, "2026-11-24T02:45:17.138456Z");
     assert_eq!(parsed.hostname, "web-1");

@@ -17,7 +17,7 @@ use crate::tls::{self, TlsFiles};
 /// The longest wait for a connection, for each address that a name has.
 const CONNECT: Duration = Duration::from_secs(5);
 /// The longest wait for an answer in a handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long after a handshake is waited for what the server thinks of our certificate: in TLS 1.3 the
 /// client is done before the server has looked at it (RFC 8446, 4.4.2.4). A server that likes it sends
 /// session tickets at once.
@@ -82,7 +82,12 @@ impl Connection {
         let mut stream = StreamOwned::new(client, stream);
         stream.sock.set_read_timeout(Some(HANDSHAKE)).map_err(|error| failed(&error))?;
         while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock).map_err(|error| failed(&error))?;
+            stream.conn.complete_io(&mut stream.sock).map_err(|error| match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                    format!("{address}: no answer to the handshake: does it speak TLS there?")
+                }
+                _ => failed(&error),
+            })?;
         }
         let mut connection =
             Self { wire: Wire::Tls(Box::new(stream)), address: address.to_owned(), ca };

@@ -1,14 +1,16 @@
 //! The local syslog socket: one datagram a record, or one line where the socket is a stream.
 //!
-//! A format that has a syslog header of its own goes out as it is. Any other gets
-//! `<PRI>bpfwatch[PID]: ` before it, as `syslog(3)` writes it but for the time, which the receiver sets
-//! (RFC 3164, 4.3.2): it would have to be local time without a zone. systemd-journald, rsyslog and
-//! syslogd of FreeBSD and macOS take both.
+//! A format without a syslog header gets `<PRI>bpfwatch[PID]: ` before it, as `syslog(3)` writes it but
+//! for the time, which the receiver sets (RFC 3164, 4.3.2): it would have to be local time without a
+//! zone. systemd-journald, rsyslog and syslogd of FreeBSD and macOS take that. A format with a header
+//! of its own goes out as it is, but daemons do not expect one on this socket: rsyslog takes that of
+//! RFC 5424 for the text (imuxsock, `useSpecialParser`), and so does systemd-journald. So `rfc5424` and
+//! `rfc3164` should be bare here.
 //!
 //! The daemon need not be there yet: it may start later than bpfwatch, or start anew. A datagram socket
 //! loses nothing silently: when the receiver is gone or does not keep up, `write` fails and the caller
 //! counts it. It never waits longer than [`PATIENCE`], and after a failure tries at most once in that
-//! time. A record that is too long for the socket goes as RFC 5424, cut and marked as such.
+//! time. A record that is too long for the socket goes as names and values, cut and marked as such.
 
 use std::io::{self, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -189,10 +191,10 @@ impl<F: Format> Sink for SyslogSocket<F> {
         self.compose(line, self.format.shape());
         let mut result = self.send();
         if is_too_long(&result) {
-            let procid = Some(std::process::id());
-            let short = Rfc5424 { facility: self.facility, procid, limit: DEFAULT_LIMIT };
+            // Room for the header that comes before it.
+            let short = Rfc5424 { limit: DEFAULT_LIMIT - 64, bare: true, ..Rfc5424::default() };
             super::render(&short, line, &mut self.record)?;
-            self.compose(line, Shape::Syslog);
+            self.compose(line, Shape::Line);
             result = self.send();
         }
         self.retry_at = match &result {
