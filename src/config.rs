@@ -3,14 +3,14 @@
 //! | module | duty |
 //! |---|---|
 //! | [`layers`] | the files that it is read from, and how they come together |
-//! | [`sink`] | `[[sink]]` |
+//! | [`sink`], [`network`] | `[[sink]]`; what sinks over the network have in common |
 //! | [`daemon`] | heartbeat, status, metrics, hardening |
 //! | [`secret`] | files of secrets |
 //! | [`wrong`] | what is wrong, and where |
 
 mod daemon;
 mod layers;
-#[allow(dead_code, reason = "for the transports that need credentials")]
+mod network;
 mod secret;
 mod sink;
 mod wrong;
@@ -22,6 +22,8 @@ use bpfwatch_core::platform::{Ebpf, SensorSettings};
 use serde::Deserialize;
 
 pub use self::daemon::{Hardening, Heartbeat, Metrics, Status};
+pub use self::network::{Http, Spool};
+pub use self::secret::SecretFile;
 pub use self::sink::{Format, Sink, Transport};
 pub use self::wrong::nearest;
 use crate::exit::{Code, Failure};

@@ -39,7 +39,7 @@ use crate::signals::{Hangup, Signals};
 use crate::wiring::live::{Live, Turn};
 use crate::wiring::rules;
 use crate::wiring::sensors;
-use crate::wiring::sinks::Sinks;
+use crate::wiring::sinks::{Place, Sinks};
 use crate::wiring::state::State;
 use crate::wiring::{host, now};
 
@@ -128,7 +128,8 @@ impl Daemon {
         let sources = Sources::watch(coverage).map_err(|error| no_thread(&error))?;
         hardening.extend(platform.confine(&settings));
 
-        let sinks = Sinks::open(&plan.config.sinks, &[])?;
+        let place = Place { state_dir: plan.config.state_dir.clone(), host: Arc::clone(&host) };
+        let sinks = Sinks::open(&plan.config.sinks, &[], &place)?;
         let board = Board::default();
         let now_instant = Instant::now();
         let mut daemon = Self {
@@ -270,7 +271,8 @@ impl Daemon {
         }
         self.tell(ServiceState::Reloading);
         let (source, running) = (self.source.clone(), self.plan.config.clone());
-        let prepare = move || Next::prepare(&source, &running);
+        let place = Place { state_dir: running.state_dir.clone(), host: Arc::clone(&self.host) };
+        let prepare = move || Next::prepare(&source, &running, &place);
         match thread::Builder::new().name("reload".to_owned()).spawn(prepare) {
             Ok(thread) => self.reloading = Some(thread),
             Err(error) => self.refuse(&no_thread(&error)),

@@ -3,9 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use bpfwatch_delivery::tls::TlsFiles;
 use bpfwatch_delivery::transport::FILE_MODE;
 use serde::Deserialize;
 
+use super::network::{self, Compression, Http, HttpKeys, Spool, SpoolKeys};
+use super::secret::SecretFile;
 use crate::platform;
 
 /// Where lines go, and how they look there.
@@ -36,6 +39,16 @@ pub enum Format {
     Rfc5424,
     /// RFC 3164, for receivers that know no newer syslog.
     Rfc3164,
+    /// The log records of OTLP, for the transport of that name.
+    #[serde(skip)]
+    Otlp,
+}
+
+impl Format {
+    /// Whether a record is one JSON object.
+    fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Ecs | Self::Ocsf | Self::Falco)
+    }
 }
 
 /// Where lines go.
@@ -55,6 +68,20 @@ pub enum Transport {
         /// Its path.
         socket: PathBuf,
     },
+    /// OTLP over HTTP.
+    Otlp(Box<Http>),
+    /// Batches of JSON by POST.
+    Webhook(Box<Http>),
+}
+
+impl Transport {
+    /// Where its lines wait on disk, for one that sends over the network.
+    pub fn spool(&self) -> Option<&Spool> {
+        match self {
+            Self::Stdout | Self::File { .. } | Self::Syslog { .. } => None,
+            Self::Otlp(http) | Self::Webhook(http) => Some(&http.spool),
+        }
+    }
 }
 
 impl Sink {
@@ -71,11 +98,20 @@ impl Sink {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Keys {
-    format: Format,
+    format: Option<Format>,
     transport: Kind,
     path: Option<PathBuf>,
     mode: Option<u32>,
     socket: Option<PathBuf>,
+    url: Option<String>,
+    proxy: Option<String>,
+    compression: Option<Compression>,
+    token_file: Option<SecretFile>,
+    signing_key_file: Option<SecretFile>,
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    spool: Option<SpoolKeys>,
 }
 
 /// The value of `transport`.
@@ -85,10 +121,15 @@ enum Kind {
     Stdout,
     File,
     Syslog,
+    Otlp,
+    Webhook,
 }
 
+/// The keys of TLS.
+const TLS: [&str; 3] = ["ca", "certificate", "key"];
+
 impl Kind {
-    const ALL: [Self; 3] = [Self::Stdout, Self::File, Self::Syslog];
+    const ALL: [Self; 5] = [Self::Stdout, Self::File, Self::Syslog, Self::Otlp, Self::Webhook];
 
     /// As written.
     fn name(self) -> &'static str {
@@ -96,16 +137,24 @@ impl Kind {
             Self::Stdout => "stdout",
             Self::File => "file",
             Self::Syslog => "syslog",
+            Self::Otlp => "otlp",
+            Self::Webhook => "webhook",
         }
     }
 
-    /// The keys that it takes beside `format` and `transport`.
-    fn keys(self) -> &'static [&'static str] {
-        match self {
+    /// Whether it takes a key beside `format` and `transport`.
+    fn takes(self, key: &str) -> bool {
+        let own: &[&str] = match self {
             Self::Stdout => &[],
             Self::File => &["path", "mode"],
             Self::Syslog => &["socket"],
-        }
+            Self::Otlp => &["url", "proxy", "compression", "token_file", "spool"],
+            Self::Webhook => {
+                &["url", "proxy", "compression", "token_file", "signing_key_file", "spool"]
+            }
+        };
+        let tls = matches!(self, Self::Otlp | Self::Webhook);
+        own.contains(&key) || (tls && TLS.contains(&key))
     }
 
     /// Whether it takes formats of several lines.
@@ -116,21 +165,30 @@ impl Kind {
 
 impl Keys {
     /// The keys that may not be there, and whether they are.
-    fn given(&self) -> [(&'static str, bool); 3] {
+    fn given(&self) -> [(&'static str, bool); 12] {
         [
             ("path", self.path.is_some()),
             ("mode", self.mode.is_some()),
             ("socket", self.socket.is_some()),
+            ("url", self.url.is_some()),
+            ("proxy", self.proxy.is_some()),
+            ("compression", self.compression.is_some()),
+            ("token_file", self.token_file.is_some()),
+            ("signing_key_file", self.signing_key_file.is_some()),
+            ("ca", self.ca.is_some()),
+            ("certificate", self.certificate.is_some()),
+            ("key", self.key.is_some()),
+            ("spool", self.spool.is_some()),
         ]
     }
 
     /// Refuses keys of other transports.
     fn refuse_foreign(&self) -> Result<(), String> {
         for (key, is_given) in self.given() {
-            if !is_given || self.transport.keys().contains(&key) {
+            if !is_given || self.transport.takes(key) {
                 continue;
             }
-            let owners = Kind::ALL.into_iter().filter(|kind| kind.keys().contains(&key));
+            let owners = Kind::ALL.into_iter().filter(|kind| kind.takes(key));
             let owners: Vec<String> = owners.map(|kind| format!("\"{}\"", kind.name())).collect();
             return Err(format!(
                 "`{key}` belongs to a sink with transport = {}, not \"{}\"",
@@ -160,6 +218,44 @@ impl Keys {
         absolute("socket", &socket)?;
         Ok(Transport::Syslog { socket })
     }
+
+    /// The files of TLS.
+    fn tls(&mut self) -> Result<TlsFiles, String> {
+        network::tls_files(self.ca.take(), self.certificate.take(), self.key.take())
+    }
+
+    /// The receiver of a transport over HTTP; `gzip` where nothing is said of compression.
+    fn http(&mut self, gzip: bool) -> Result<Box<Http>, String> {
+        let tls = self.tls()?;
+        let keys = HttpKeys {
+            url: self.url.take(),
+            proxy: self.proxy.take(),
+            compression: self.compression,
+            token_file: self.token_file.take(),
+            signing_key_file: self.signing_key_file.take(),
+        };
+        let spool = self.spool.take().unwrap_or_default();
+        keys.receiver(self.transport.name(), tls, spool, gzip).map(Box::new)
+    }
+
+    /// The format, which only OTLP has of its own.
+    fn format(&self) -> Result<Format, String> {
+        let name = self.transport.name();
+        match (self.transport, self.format) {
+            (Kind::Otlp, None) => Ok(Format::Otlp),
+            (Kind::Otlp, Some(_)) => {
+                Err("otlp has a format of its own: leave `format` out".to_owned())
+            }
+            (_, None) => Err(format!("a sink with transport = \"{name}\" needs a `format`")),
+            (kind, Some(Format::Human)) if !kind.takes_blocks() => Err(format!(
+                "{name} takes one line for each finding: use json, ecs, ocsf, falco or rfc5424"
+            )),
+            (Kind::Webhook, Some(format)) if !format.is_json() => {
+                Err("webhook sends JSON: use json, ecs, ocsf or falco".to_owned())
+            }
+            (_, Some(format)) => Ok(format),
+        }
+    }
 }
 
 fn absolute(key: &str, path: &Path) -> Result<(), String> {
@@ -172,20 +268,19 @@ fn absolute(key: &str, path: &Path) -> Result<(), String> {
 impl TryFrom<Keys> for Sink {
     type Error = String;
 
-    fn try_from(keys: Keys) -> Result<Self, String> {
+    fn try_from(mut keys: Keys) -> Result<Self, String> {
         keys.refuse_foreign()?;
+        let format = keys.format()?;
         let transport = match keys.transport {
             Kind::Stdout => Transport::Stdout,
             Kind::File => keys.file()?,
             Kind::Syslog => keys.syslog()?,
+            Kind::Otlp => Transport::Otlp(keys.http(true)?),
+            // Not compressed: the signature is over what was sent, and many receivers see only what
+            // was unpacked.
+            Kind::Webhook => Transport::Webhook(keys.http(false)?),
         };
-        if keys.format == Format::Human && !keys.transport.takes_blocks() {
-            return Err(format!(
-                "{} takes one line for each finding: use json, ecs, ocsf, falco or rfc5424",
-                keys.transport.name()
-            ));
-        }
-        Ok(Self { format: keys.format, transport })
+        Ok(Self { format, transport })
     }
 }
 
@@ -202,6 +297,15 @@ mod tests {
             ("format = \"json\"\ntransport = \"file\"\npath = \"/x\"\nmode = 0o4755", "0o640"),
             ("format = \"human\"\ntransport = \"syslog\"", "one line"),
             ("format = \"json\"\ntransport = \"pigeon\"", "pigeon"),
+            ("transport = \"otlp\"", "needs a `url`"),
+            ("transport = \"otlp\"\nformat = \"json\"\nurl = \"https://c\"", "of its own"),
+            ("transport = \"file\"\npath = \"/x\"", "needs a `format`"),
+            ("format = \"rfc5424\"\ntransport = \"webhook\"\nurl = \"https://c\"", "JSON"),
+            ("transport = \"otlp\"\nurl = \"https://c\"\nca = \"x\"", "absolute"),
+            ("transport = \"otlp\"\nurl = \"https://c\"\nkey = \"/x\"", "go together"),
+            ("transport = \"otlp\"\nurl = \"https://c\"\nspool.max_mib = 0", "1 to"),
+            ("transport = \"otlp\"\nurl = \"https://c\"\nspool.mib = 9", "`mib`"),
+            ("format = \"json\"\ntransport = \"stdout\"\nurl = \"https://c\"", "\"otlp\" or"),
         ] {
             let wrong = Config::parse(&format!("[[sink]]\n{text}\n")).unwrap_err();
             assert!(wrong.what.contains(word), "{}", wrong.what);

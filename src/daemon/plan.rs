@@ -9,7 +9,7 @@ use bpfwatch_core::platform::HardeningSettings;
 use crate::config::{self, Config};
 use crate::exit::{Code, Failure};
 use crate::wiring::rules::{self, Loaded};
-use crate::wiring::sinks::Sinks;
+use crate::wiring::sinks::{Place, Sinks};
 
 /// Where to find the configuration, and how strictly to take it.
 #[derive(Debug, Clone)]
@@ -83,14 +83,14 @@ impl Next {
     ///
     /// # Errors
     /// When something is wrong with it, or it changes what takes a restart.
-    pub fn prepare(source: &Source, running: &Config) -> Result<Self, Failure> {
+    pub fn prepare(source: &Source, running: &Config, place: &Place) -> Result<Self, Failure> {
         let plan = Plan::read(source)?;
         let fixed = fixed(running, &plan.config);
         if !fixed.is_empty() {
             let what = format!("{} cannot change while running", fixed.join(" and "));
             return Err(Failure::new(Code::Config, what).next("restart the daemon for that"));
         }
-        let opened = Sinks::open(&plan.config.sinks, &running.sinks)?;
+        let opened = Sinks::open(&plan.config.sinks, &running.sinks, place)?;
         Ok(Self { plan, opened })
     }
 }

@@ -2,6 +2,7 @@
 //! what it had to drop is counted and reported.
 
 mod open;
+mod remote;
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +12,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bpfwatch_core::finding::{Host, Line, Lost, SinkHealth};
-use bpfwatch_core::sink::Sink;
+use bpfwatch_core::sink::{Backlog, BacklogState, Sink};
 use bpfwatch_core::time::Timestamp;
 
 use self::open::open;
+pub use self::remote::Place;
 use crate::exit::{Code, Failure};
 use crate::wiring::now;
 use crate::{config, output};
@@ -40,6 +42,10 @@ struct Running {
     wanted: Option<config::Sink>,
     queue: SyncSender<Arc<Line>>,
     account: Arc<Account>,
+    /// What it has taken and not delivered yet, where it sends later.
+    backlog: Option<Arc<dyn Backlog>>,
+    /// When its trouble was last told of; nothing while it delivers.
+    troubled: Option<Instant>,
     thread: JoinHandle<()>,
     reported: u64,
     reported_at: Option<Instant>,
@@ -86,7 +92,12 @@ impl Sinks {
     ///
     /// # Errors
     /// When one cannot be opened, or the system gives no thread.
-    pub fn open(wanted: &[config::Sink], running: &[config::Sink]) -> Result<Self, Failure> {
+    pub fn open(
+        wanted: &[config::Sink],
+        running: &[config::Sink],
+        place: &Place,
+    ) -> Result<Self, Failure> {
+        remote::check_spools(wanted, place)?;
         let mut running = running.to_vec();
         let mut sinks = Vec::new();
         for sink in wanted {
@@ -94,7 +105,7 @@ impl Sinks {
                 Some(at) => {
                     running.swap_remove(at);
                 }
-                None => sinks.push((Some(sink.clone()), open(sink)?)),
+                None => sinks.push((Some(sink.clone()), open(sink, place)?)),
             }
         }
         Self::start(sinks).map_err(|error| {
@@ -125,12 +136,22 @@ impl Sinks {
             let name = sink.name().to_owned();
             let (queue, lines) = mpsc::sync_channel(QUEUE);
             let account = Arc::new(Account::default());
+            let backlog = sink.backlog();
             let own = Arc::clone(&account);
             let thread = thread::Builder::new()
                 .name("sink".to_owned())
                 .spawn(move || serve(sink, &lines, &own))?;
-            let (reported, reported_at) = (0, None);
-            running.push(Running { name, wanted, queue, account, thread, reported, reported_at });
+            running.push(Running {
+                name,
+                wanted,
+                queue,
+                account,
+                backlog,
+                troubled: None,
+                thread,
+                reported: 0,
+                reported_at: None,
+            });
         }
         Ok(Self { sinks: running })
     }
@@ -152,7 +173,10 @@ impl Sinks {
     pub fn report_losses(&mut self, now: Timestamp, host: &Arc<Host>) {
         let mut lines = Vec::new();
         for sink in &mut self.sinks {
-            let dropped = sink.account.dropped();
+            let backlog = sink.backlog();
+            sink.tell_trouble(backlog.as_ref());
+            let later = backlog.as_ref().map_or(0, |backlog| backlog.lost);
+            let dropped = sink.account.dropped() + later;
             let early = sink.reported_at.is_some_and(|at| at.elapsed() < REPORT_EVERY);
             if dropped > sink.reported && !early {
                 lines.push(Line::Lost(Box::new(Lost {
@@ -160,7 +184,7 @@ impl Sinks {
                     host: Arc::clone(host),
                     sensor: format!("sink {}", sink.name),
                     count: dropped - sink.reported,
-                    why: sink.account.why(),
+                    why: sink.why(backlog.as_ref()),
                 })));
                 sink.reported = dropped;
                 sink.reported_at = Some(Instant::now());
@@ -175,14 +199,26 @@ impl Sinks {
     pub fn health(&self) -> Vec<SinkHealth> {
         let health = |sink: &Running| {
             let outcome = sink.account.outcome();
-            SinkHealth {
+            let failed = outcome.error.clone().filter(|_| !outcome.mended);
+            let mut health = SinkHealth {
                 name: sink.name.clone(),
                 written: sink.account.written.load(Ordering::Relaxed),
                 dropped: sink.account.dropped(),
                 queued: sink.account.queued.load(Ordering::Relaxed),
+                spooled: None,
+                spooled_bytes: None,
                 last_delivery: outcome.last_delivery,
-                error: outcome.error.clone().filter(|_| !outcome.mended),
+                error: failed,
+            };
+            if let Some(backlog) = sink.backlog() {
+                health.written = backlog.delivered;
+                health.dropped += backlog.lost;
+                health.spooled = Some(backlog.waiting);
+                health.spooled_bytes = Some(backlog.waiting_bytes);
+                health.last_delivery = backlog.last_delivery;
+                health.error = health.error.or(backlog.trouble);
             }
+            health
         };
         self.sinks.iter().map(health).collect()
     }
@@ -195,8 +231,10 @@ impl Sinks {
     /// Lets them write what waits, and ends them. Names those that did not manage.
     pub fn stop(self) {
         let mut threads = Vec::new();
-        for Running { name, queue, thread, .. } in self.sinks {
+        let mut backlogs = Vec::new();
+        for Running { name, queue, thread, backlog, .. } in self.sinks {
             drop(queue);
+            backlogs.extend(backlog.map(|backlog| (name.clone(), backlog)));
             threads.push((name, thread));
         }
         let deadline = Instant::now() + DRAIN;
@@ -207,6 +245,53 @@ impl Sinks {
             if !thread.is_finished() {
                 output::warn(&format!("sink {name} did not take all of its lines in time"));
             }
+        }
+        for (name, backlog) in backlogs {
+            let state = backlog.state();
+            let s = if state.waiting == 1 { "" } else { "s" };
+            if state.waiting > 0 {
+                output::note(&format!(
+                    "sink {name}: {} line{s} not delivered: {}",
+                    state.waiting, state.fate
+                ));
+            }
+        }
+    }
+}
+
+impl Running {
+    fn backlog(&self) -> Option<BacklogState> {
+        self.backlog.as_ref().map(|backlog| backlog.state())
+    }
+
+    fn why(&self, backlog: Option<&BacklogState>) -> String {
+        let later = backlog.filter(|backlog| backlog.lost > 0).map(|backlog| &backlog.why);
+        match later {
+            Some(why) if self.account.dropped() == 0 => why.clone(),
+            Some(why) => format!("{}; {why}", self.account.why()),
+            None => self.account.why(),
+        }
+    }
+
+    /// Says on standard error that a receiver does not take what it is sent, and when it does again.
+    fn tell_trouble(&mut self, backlog: Option<&BacklogState>) {
+        let Some(backlog) = backlog else { return };
+        let name = &self.name;
+        match (&backlog.trouble, self.troubled) {
+            (Some(why), told) if told.is_none_or(|at| at.elapsed() >= WARN_EVERY) => {
+                let waiting = match backlog.waiting {
+                    0 => String::new(),
+                    1 => "; 1 line waits".to_owned(),
+                    waiting => format!("; {waiting} lines wait"),
+                };
+                output::warn(&format!("sink {name}: {why}{waiting}"));
+                self.troubled = Some(Instant::now());
+            }
+            (None, Some(_)) => {
+                output::note(&format!("sink {name} delivers again"));
+                self.troubled = None;
+            }
+            _ => {}
         }
     }
 }

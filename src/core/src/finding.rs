@@ -532,6 +532,12 @@ pub struct SinkHealth {
     pub dropped: u64,
     /// Lines that wait in its queue.
     pub queued: u64,
+    /// Lines that it took and that wait for their receiver, where it sends over the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spooled: Option<u64>,
+    /// Bytes that they take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spooled_bytes: Option<u64>,
     /// When it last wrote a line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_delivery: Option<Timestamp>,

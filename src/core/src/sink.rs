@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::finding::Line;
+use crate::time::Timestamp;
 
 /// A destination of output lines.
 pub trait Sink: Send {
@@ -50,4 +51,8 @@ pub struct BacklogState {
     pub why: String,
     /// Why the last try to deliver failed; `None` while all is well.
     pub trouble: Option<String>,
+    /// When the receiver last took something.
+    pub last_delivery: Option<Timestamp>,
+    /// What becomes of the lines that wait when the program ends, in words.
+    pub fate: &'static str,
 }

@@ -13,6 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bpfwatch_core::time::Timestamp;
+
 use crate::backoff::{Backoff, Pace};
 use crate::remote::{Limits, Refused, Remote};
 use crate::spool::{Batch, Done, Spool, Sync, now, poison};
@@ -46,6 +48,7 @@ struct Status {
     ended: bool,
     /// Why the last try failed; nothing while all is well.
     trouble: Option<String>,
+    last_delivery: Option<Timestamp>,
 }
 
 /// Tells why a courier cannot deliver, from any thread.
@@ -56,6 +59,11 @@ impl Trouble {
     /// Why the last try failed; `None` while all is well.
     pub fn now(&self) -> Option<String> {
         self.0.status.lock().unwrap_or_else(PoisonError::into_inner).trouble.clone()
+    }
+
+    /// When the receiver last took something.
+    pub fn last_delivery(&self) -> Option<Timestamp> {
+        self.0.status.lock().unwrap_or_else(PoisonError::into_inner).last_delivery
     }
 }
 
@@ -134,7 +142,7 @@ impl Route {
             self.deliver();
         }
         // The next one to open it starts where this one ended, also after a power failure.
-        let _ = self.spool.lock().sync_all();
+        let _ = self.spool.lock().rest();
         let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.ended = true;
         self.shared.ended.notify_all();
@@ -257,6 +265,8 @@ impl Route {
         self.refused = 0;
         self.window = self.window.saturating_mul(2).min(self.limits.records.max(1));
         self.trouble(remark);
+        let mut status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.last_delivery = Some(now());
     }
 
     fn failed(&mut self, why: &str, after: Option<Duration>) {

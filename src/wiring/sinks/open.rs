@@ -5,8 +5,11 @@ use std::io;
 use bpfwatch_core::sink::Sink;
 use bpfwatch_delivery::limit::{Cut, DEFAULT_LIMIT};
 use bpfwatch_delivery::transport::{Durability, FileSink, StreamSink, SyslogSocket};
-use bpfwatch_delivery::{Ecs, Falco, Format, Human, Json, Limited, Ocsf, Rfc3164, Rfc5424, Style};
+use bpfwatch_delivery::{
+    Ecs, Falco, Format, Human, Json, Limited, Ocsf, OtlpRecord, Rfc3164, Rfc5424, Style,
+};
 
+use super::remote::{self, Place};
 use crate::config;
 use crate::exit::Failure;
 
@@ -16,8 +19,8 @@ const AUTHPRIV: u8 = 10;
 /// Opens a sink as configured.
 ///
 /// # Errors
-/// When its file or socket cannot be opened.
-pub fn open(sink: &config::Sink) -> Result<Box<dyn Sink>, Failure> {
+/// When its file, socket or spool cannot be opened, or its receiver is set up wrongly.
+pub fn open(sink: &config::Sink, place: &Place) -> Result<Box<dyn Sink>, Failure> {
     let format = format(sink.format);
     let opened: (_, io::Result<Box<dyn Sink>>) = match &sink.transport {
         config::Transport::Stdout => return Ok(Box::new(StreamSink::stdout(format))),
@@ -30,6 +33,14 @@ pub fn open(sink: &config::Sink) -> Result<Box<dyn Sink>, Failure> {
             socket,
             SyslogSocket::at(socket, format, AUTHPRIV).map(|sink| Box::new(sink) as Box<dyn Sink>),
         ),
+        config::Transport::Otlp(http) => {
+            let open = |stream| remote::otlp(http, &place.host, stream);
+            return remote::spooled(place, &http.spool, format, open);
+        }
+        config::Transport::Webhook(http) => {
+            let open = |stream| remote::webhook(http, stream);
+            return remote::spooled(place, &http.spool, format, open);
+        }
     };
     let (path, result) = opened;
     result.map_err(|error| Failure::file("open the sink", path, &error))
@@ -46,6 +57,7 @@ pub fn format(format: config::Format) -> Box<dyn Format> {
         config::Format::Ocsf => limited(Ocsf),
         config::Format::Falco => limited(Falco),
         config::Format::Human => Box::new(Human::new(Style::default())),
+        config::Format::Otlp => Box::new(OtlpRecord),
         config::Format::Rfc3164 => {
             Box::new(Rfc3164 { procid: Some(std::process::id()), ..Rfc3164::default() })
         }

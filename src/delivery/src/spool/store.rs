@@ -191,15 +191,6 @@ impl Store {
         }
     }
 
-    /// Brings everything to the disk, the position too.
-    ///
-    /// # Errors
-    /// When the system cannot.
-    pub fn sync_all(&mut self) -> io::Result<()> {
-        self.sync()?;
-        self.position.sync()
-    }
-
     /// When to sync.
     pub fn sync_policy(&self) -> Sync {
         self.settings.sync
@@ -246,6 +237,17 @@ impl Store {
                 self.cursor = Cursor { segment: oldest, offset: HEADER as u64 };
             }
         }
+    }
+
+    /// Ends work for now: syncs, and where nothing waits leaves no record behind on the disk.
+    ///
+    /// # Errors
+    /// When the system cannot sync; then everything stays.
+    pub fn rest(&mut self) -> io::Result<()> {
+        self.sync()?;
+        self.position.sync()?;
+        self.free_what_is_sent();
+        Ok(())
     }
 
     /// On a full disk: where nothing waits, gives back what the sent records still take.

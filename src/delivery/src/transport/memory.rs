@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use bpfwatch_core::finding::Line;
 use bpfwatch_core::sink::{Backlog, BacklogState, Sink};
+use bpfwatch_core::time::Timestamp;
 
 use super::spooled::identity;
 use crate::backoff::{Backoff, Pace};
 use crate::format::Format;
 use crate::remote::{Record, Refused, Remote};
+use crate::spool::now;
 
 /// Bytes of records that wait at most, unless told.
 pub const DEFAULT_BYTES: usize = 8 * 1024 * 1024;
@@ -48,6 +50,7 @@ struct Queue {
     dropped: u64,
     refused: u64,
     trouble: Option<String>,
+    last_delivery: Option<Timestamp>,
     /// Not to work longer than this.
     stop_by: Option<Instant>,
     ended: bool,
@@ -148,6 +151,8 @@ impl Backlog for Watched {
             lost: queue.dropped + queue.refused,
             why: why.join(", "),
             trouble: queue.trouble.clone(),
+            last_delivery: queue.last_delivery,
+            fate: "they are lost, as this sink has no spool",
         }
     }
 }
@@ -183,6 +188,7 @@ fn serve(shared: &Shared, mut remote: Box<dyn Remote>, mut backoff: Backoff) {
         match result {
             Ok(()) => {
                 queue.delivered += count;
+                queue.last_delivery = Some(now());
                 queue.trouble = None;
                 backoff.succeeded();
             }

@@ -137,6 +137,8 @@ impl Backlog for Watched {
             lost: counts.lost() - counts.refused,
             why: why.join(", "),
             trouble: self.trouble.now(),
+            last_delivery: self.trouble.last_delivery(),
+            fate: "they stay in the spool and are sent after the next start",
         }
     }
 }
