@@ -129,7 +129,8 @@ impl Daemon {
         hardening.extend(platform.confine(&settings));
 
         let place = Place { state_dir: plan.config.state_dir.clone(), host: Arc::clone(&host) };
-        let sinks = Sinks::open(&plan.config.sinks, &[], &place)?;
+        let sinks =
+            Sinks::open(&plan.config.sinks, &[], &place).map_err(|failure| less(failure, &plan))?;
         let board = Board::default();
         let now_instant = Instant::now();
         let mut daemon = Self {
@@ -169,7 +170,8 @@ impl Daemon {
         if let Some(path) = &metrics.textfile {
             let interval = Duration::from_secs(metrics.interval_s);
             exporter::write_file(path.clone(), interval, board)
-                .map_err(|error| Failure::file("write the metrics", path, &error))?;
+                .map_err(|error| Failure::file("write the metrics", path, &error))
+                .map_err(|failure| less(failure, &daemon.plan))?;
         }
         Ok(daemon)
     }
@@ -431,6 +433,16 @@ impl Daemon {
             reloads_refused: self.reloads.1,
         });
     }
+}
+
+/// What root could do before it gave that up needs a hint.
+fn less(failure: Failure, plan: &Plan) -> Failure {
+    if failure.code != Code::NoPermission || !plan.config.hardening.enabled {
+        return failure;
+    }
+    failure.next(
+        "give its directory to root, or set keep_capabilities = [\"CAP_DAC_OVERRIDE\"] in [hardening]",
+    )
 }
 
 fn no_thread(error: &std::io::Error) -> Failure {

@@ -53,7 +53,6 @@ pub fn check(path: &Path) -> Result<(), Distrust> {
     Ok(())
 }
 
-#[allow(dead_code, reason = "for files of secrets")]
 /// Checks that nobody but root and the user it runs as can read a file.
 ///
 /// # Errors

@@ -36,6 +36,8 @@ mod emulate;
 #[cfg(target_os = "linux")]
 mod ffi;
 #[cfg(target_os = "linux")]
+mod hardening;
+#[cfg(target_os = "linux")]
 mod netlink_socket;
 #[cfg(target_os = "linux")]
 mod netns;

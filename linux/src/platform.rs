@@ -2,13 +2,14 @@
 
 use bpfwatch_core::observation::{Observation, Origin, Os};
 use bpfwatch_core::platform::{
-    Check, EmulateOptions, Emulated, Platform, SensorSettings, ServiceManager, Technique,
+    Check, EmulateOptions, Emulated, HardeningSettings, Platform, SensorSettings, ServiceManager,
+    Technique,
 };
 use bpfwatch_core::sensor::{Sensor, SensorError};
 use bpfwatch_core::sink::Sink;
 use bpfwatch_core::text::Text;
 
-use crate::{coverage, emulate, posture, proc, sensor, service, snapshot};
+use crate::{coverage, emulate, hardening, posture, proc, sensor, service, snapshot};
 
 /// Linux.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,6 +48,18 @@ impl Platform for LinuxPlatform {
 
     fn emulate(&self, technique: &str, options: &EmulateOptions) -> Result<Emulated, SensorError> {
         emulate::run(technique, options)
+    }
+
+    fn reduce(&self, settings: &HardeningSettings) -> Result<Vec<Check>, String> {
+        hardening::reduce(settings)
+    }
+
+    fn confine(&self, settings: &HardeningSettings) -> Vec<Check> {
+        hardening::confine(settings)
+    }
+
+    fn hardening(&self) -> Vec<Check> {
+        hardening::offered()
     }
 
     fn service_manager(&self) -> Option<Box<dyn ServiceManager>> {

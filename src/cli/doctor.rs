@@ -42,6 +42,7 @@ impl Doctor {
         let parts = [
             ("coverage", "What bpfwatch sees here", platform.coverage()),
             ("posture", "Who could capture here", platform.posture()),
+            ("hardening", "What the daemon can give up here", platform.hardening()),
         ];
         let mut text = String::new();
         let style = output::style();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{Running, Scratch, Watch, about, alone};
 
 /// A bundle that runs `command` with the host's programs, bound read-only into a folder.
-fn bundle(scratch: &Scratch, command: &[&str], host_network: bool) -> std::path::PathBuf {
+pub fn bundle(scratch: &Scratch, command: &[&str], host_network: bool) -> std::path::PathBuf {
     let bundle = scratch.0.join("bundle");
     std::fs::create_dir_all(bundle.join("rootfs")).unwrap();
     let _ = std::fs::remove_file(bundle.join("config.json"));

@@ -90,8 +90,17 @@ pub struct Watch {
 
 impl Watch {
     pub fn start(arguments: &[&str]) -> Self {
+        let arguments = [&["watch", "--format", "json"], arguments].concat();
+        Self::program(&arguments, "watching")
+    }
+
+    /// `bpfwatch run` with a configuration whose sink is standard output.
+    pub fn daemon(config: &Path) -> Self {
+        Self::program(&["run", "--config", config.to_str().unwrap()], "started: ")
+    }
+
+    fn program(arguments: &[&str], ready: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bpfwatch"))
-            .args(["watch", "--format", "json"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -112,8 +121,8 @@ impl Watch {
         let mut said = String::new();
         loop {
             let before = said.len();
-            assert!(stderr.read_line(&mut said).unwrap() > 0, "watch ended: {said}");
-            if said[before..].contains("watching") {
+            assert!(stderr.read_line(&mut said).unwrap() > 0, "it ended: {said}");
+            if said[before..].contains(ready) {
                 break;
             }
         }

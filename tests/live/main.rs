@@ -8,6 +8,7 @@
 
 mod captures;
 mod container;
+mod hardened;
 mod harness;
 mod load;
 mod quiet;

@@ -61,6 +61,11 @@ pub trait Platform {
         Vec::new()
     }
 
+    /// What this system lets the daemon give up, for `doctor`.
+    fn hardening(&self) -> Vec<Check> {
+        Vec::new()
+    }
+
     /// Tells the service manager that started the daemon how it fares; `None` where none listens.
     fn service_manager(&self) -> Option<Box<dyn ServiceManager>> {
         None
