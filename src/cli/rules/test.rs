@@ -40,7 +40,8 @@ expected.jsonl has one JSON object a line:
   {\"type\":\"session\",\"verdict\":\"expected\",\"expected_by\":\"FILTER\"}
   {\"type\":\"never\",\"rules\":[\"TITLE\"],\"pid\":501}
 Lines of type finding, closed, repeats and lost are what must come, all of it and in order;
-`session` what `scan` would list two seconds later; `never` what must not come. `rule` leads
+`session` what `scan` would list two seconds later, `withheld` a filter (`filter`, `count`),
+`never` what must not come. `rule` leads
 and `rules` stand beside it, `led_by` names what led to a correlation. Any other key must be
 there with an equal value. To begin a case, leave expected.jsonl empty and run it.
 

@@ -25,6 +25,18 @@ pub fn differences(expected: &[Expectation], output: &Output, rules: &RuleSet) -
     if !sessions.is_empty() {
         in_order("session", &sessions, &output.sessions, rules, &mut out);
     }
+    for withheld in expected.iter().filter(|e| e.kind == "withheld") {
+        for title in withheld.titles("filter") {
+            let there = output.withheld.iter().find(|(filter, _)| filter == title);
+            let count = there.map_or(0, |(_, count)| *count);
+            let wanted = withheld.object.get("count").and_then(Value::as_u64);
+            if wanted.map_or(count == 0, |wanted| wanted != count) {
+                let wanted = wanted.map_or("some".to_owned(), |wanted| wanted.to_string());
+                let what = format!("`{title}` withheld {count}, expected {wanted}");
+                out.push(Difference { line: Some(withheld.line), what, found: None });
+            }
+        }
+    }
     for never in expected.iter().filter(|e| e.kind == "never") {
         let banned = never.titles("rules");
         for line in output.lines.iter().chain(&output.sessions) {
@@ -197,7 +209,7 @@ mod tests {
     }
 
     fn said(expected: &str, lines: Vec<Value>) -> Vec<String> {
-        let output = Output { lines, sessions: Vec::new() };
+        let output = Output { lines, withheld: vec![("B".to_owned(), 2)], ..Output::default() };
         let all = differences(&expectations(expected).unwrap(), &output, &rules());
         all.into_iter().map(|d| format!("{:?} {}", d.line, d.what)).collect()
     }
@@ -225,6 +237,10 @@ mod tests {
         assert_eq!(said(&never, vec![finding.clone()]), ["Some(2) `B` must not come"]);
         let other = format!("{good}\n{}", r#"{"type":"never","rules":["B"],"pid":7}"#);
         assert_eq!(said(&other, vec![finding]), Vec::<String>::new());
+        let withheld = r#"{"type":"withheld","filter":"B","count":2}"#;
+        assert_eq!(said(withheld, vec![]), Vec::<String>::new());
+        let withheld = r#"{"type":"withheld","filter":"A"}"#;
+        assert_eq!(said(withheld, vec![]), ["Some(1) `A` withheld 0, expected some"]);
         let named = r#"{"type":"never","rules":["C"]}"#;
         assert_eq!(said(named, vec![]), ["Some(1) no rule is called `C`"]);
     }

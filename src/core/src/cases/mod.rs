@@ -23,15 +23,23 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// What a line of `expected.jsonl` may say of a line of output.
 const LINES: [&str; 4] = ["finding", "closed", "repeats", "lost"];
 /// Keys that name rules by their titles.
-const TITLES: [&str; 7] =
-    ["rule", "rules", "not_rules", "led_by", "not_led_by", "expected_by", "not_expected_by"];
+const TITLES: [&str; 8] = [
+    "rule",
+    "rules",
+    "not_rules",
+    "led_by",
+    "not_led_by",
+    "expected_by",
+    "not_expected_by",
+    "filter",
+];
 
 /// One line of `expected.jsonl`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expectation {
     /// Line of the file, from 1.
     pub line: usize,
-    /// Its `type`: `finding`, `closed`, `repeats`, `lost`, `session` or `never`.
+    /// Its `type`: `finding`, `closed`, `repeats`, `lost`, `session`, `withheld` or `never`.
     pub kind: String,
     /// The other keys.
     object: Map<String, Value>,
@@ -70,9 +78,10 @@ fn expectation(line: usize, text: &str) -> Result<Expectation, String> {
         Some(Value::String(kind)) => kind,
         _ => return Err("an expectation has a `type`".to_owned()),
     };
-    if !LINES.contains(&kind.as_str()) && kind != "session" && kind != "never" {
+    if !LINES.contains(&kind.as_str()) && !["session", "withheld", "never"].contains(&&*kind) {
         return Err(format!(
-            "there is no type `{kind}`: use finding, closed, repeats, lost, session or never"
+            "there is no type `{kind}`: use finding, closed, repeats, lost, session, withheld \
+             or never"
         ));
     }
     for key in TITLES {
@@ -84,6 +93,9 @@ fn expectation(line: usize, text: &str) -> Result<Expectation, String> {
         if !good {
             return Err(format!("`{key}` is a title or a list of titles"));
         }
+    }
+    if kind == "withheld" && !object.contains_key("filter") {
+        return Err("`withheld` needs `filter`, the title of the filter that withholds".to_owned());
     }
     if kind == "never" && !object.contains_key("rules") {
         return Err("`never` needs `rules`, the titles that must not come".to_owned());
@@ -98,6 +110,8 @@ pub struct Output {
     pub lines: Vec<Value>,
     /// Sessions open two seconds after the last observation, as `scan` lists them.
     pub sessions: Vec<Value>,
+    /// Title of each filter that withheld something, and how often it did.
+    pub withheld: Vec<(String, u64)>,
 }
 
 /// Sends a recording through the real pipeline.
@@ -114,6 +128,8 @@ pub fn replay(batches: Vec<Batch>, rules: &Arc<RuleSet>) -> Output {
     pipeline.advance(settled, &mut out);
     let sessions = pipeline.sessions(settled).iter().map(json).collect();
     pipeline.finish(&mut out);
+    output.withheld =
+        pipeline.withheld().into_iter().map(|filter| (filter.title, filter.count)).collect();
     output.sessions = sessions;
     output
 }
@@ -138,7 +154,7 @@ impl Covered {
             if expectation.kind == "never" {
                 take(&mut self.spared, &["rules"]);
             } else {
-                take(&mut self.matched, &["rule", "rules", "led_by", "expected_by"]);
+                take(&mut self.matched, &["rule", "rules", "led_by", "expected_by", "filter"]);
                 take(&mut self.spared, &["not_rules", "not_led_by", "not_expected_by"]);
             }
         }
@@ -156,6 +172,7 @@ mod tests {
         assert_eq!(wrong("{}").1, "an expectation has a `type`");
         assert!(wrong(r#"{"type":"x"}"#).1.contains("no type `x`"));
         assert!(wrong(r#"{"type":"finding","rules":[1]}"#).1.contains("`rules`"));
+        assert!(wrong(r#"{"type":"withheld"}"#).1.contains("needs `filter`"));
         assert!(wrong(r#"{"type":"never"}"#).1.contains("needs `rules`"));
         assert_eq!(expectations("\n").unwrap(), []);
     }
