@@ -17,3 +17,24 @@ pub fn at_monotonic(nanos: u64) -> Timestamp {
     let Ok(clock) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return now() };
     now() - Duration::from(clock).saturating_sub(Duration::from_nanos(nanos))
 }
+
+/// Both clocks at one moment, to tell the wall time of many.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    wall: Timestamp,
+    monotonic: Option<Duration>,
+}
+
+impl Clocks {
+    /// Now.
+    pub fn read() -> Self {
+        let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).ok().map(Duration::from);
+        Self { wall: now(), monotonic }
+    }
+
+    /// Wall time of a moment of the monotonic clock; that of the reading for one that lies after it.
+    pub fn wall(&self, nanos: u64) -> Timestamp {
+        let Some(monotonic) = self.monotonic else { return self.wall };
+        self.wall - monotonic.saturating_sub(Duration::from_nanos(nanos))
+    }
+}

@@ -41,15 +41,8 @@ const NEEDED: [(u8, &str, &str, CheckState); 4] = [
     ),
 ];
 
-/// What polling cannot see, or what is not watched. Each says so on every machine, and so is no reason
-/// for `doctor` to fail.
-const GAPS: [(&str, &str); 6] = [
-    (
-        "short-lived handles",
-        "a handle that is opened and closed between two looks is not seen; the execution of its \
-         program is",
-    ),
-    ("AF_XDP sockets", "not watched yet: they take packets from a queue before any packet socket"),
+/// What is not watched. Each says so on every machine, and so is no reason for `doctor` to fail.
+const GAPS: [(&str, &str); 4] = [
     (
         "eBPF programs",
         "not watched yet: XDP, tc and cgroup programs and socket filters can copy packets",
@@ -93,7 +86,25 @@ fn from_probe(probe: &Probe) -> Vec<Check> {
             CheckState::Ok,
             "sockets are found in the kernel's tables, however they were made".to_owned(),
         ),
+        events(probe),
     ]);
+    if probe.ebpf.is_err() {
+        let looks = [
+            (
+                "short-lived handles",
+                "without eBPF a handle that is opened and closed between two looks is not seen; the \
+                 execution of its program is",
+            ),
+            (
+                "AF_XDP sockets",
+                "without eBPF they are not seen: they take packets from a queue before any packet \
+                 socket",
+            ),
+        ];
+        checks.extend(looks.map(|(name, why)| {
+            check(&format!("not seen: {name}"), CheckState::Info, why.to_owned())
+        }));
+    }
     checks.extend(GAPS.iter().map(|(name, why)| {
         check(&format!("not seen: {name}"), CheckState::Info, (*why).to_owned())
     }));
@@ -252,6 +263,31 @@ fn executions(probe: &Probe) -> Check {
         }
         Ok(()) => check(name, CheckState::Ok, "the proc connector can be joined".to_owned()),
     }
+}
+
+/// Whether handles and executions are told at once.
+fn events(probe: &Probe) -> Check {
+    let name = "events at once";
+    let (hook, not_better) = match &probe.ebpf {
+        Ok(hooked) => hooked,
+        Err(why) => {
+            let detail = format!("no eBPF, so handles are only looked for: {why}");
+            let mend = "run as root or with CAP_BPF and CAP_PERFMON, on Linux 5.8 or later with \
+                        CONFIG_DEBUG_INFO_BTF";
+            return with_mend(check(name, CheckState::Warning, detail), mend);
+        }
+    };
+    let mut detail = format!(
+        "eBPF on {}: 64-bit and 32-bit programs, `int 0x80`, io_uring and passed descriptors",
+        hook.as_str()
+    );
+    if !hook.tells_close() {
+        detail += "; the end of a handle is found by looks";
+    }
+    if !not_better.is_empty() {
+        detail += &format!(" (not {})", not_better.join("; not "));
+    }
+    check(name, CheckState::Ok, detail)
 }
 
 fn interfaces(probe: &Probe) -> Check {

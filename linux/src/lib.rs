@@ -2,22 +2,25 @@
 //!
 //! | question | source | what it cannot see |
 //! |---|---|---|
-//! | who holds a packet socket | `packet_diag` in each network namespace, `/proc/PID/net/packet` where the kernel lacks it | a socket that lives between two looks; AF_XDP and eBPF programs; filters that are eBPF |
+//! | who opens a handle, and who executes what, at once | eBPF programs on BPF LSM, fentry or raw tracepoints, see [`ebpf`] | kernels without BTF or without the privilege |
+//! | who holds a packet socket | `packet_diag` in each network namespace, `/proc/PID/net/packet` where the kernel lacks it | a socket that lives between two looks; AF_XDP sockets; filters that are eBPF |
 //! | who holds a raw IP socket | `inet_diag` of raw sockets, else `/proc/PID/net/raw` and `raw6` | the same |
 //! | who holds that inode | links in `/proc/PID/fd` | a descriptor in a message between two processes, or registered with io_uring alone, has no holder |
 //! | which namespaces there are | `/proc/PID/ns/net`, `/run/netns` | one that only a thread or a socket is left in |
-//! | who executes what | the proc connector, then `/proc/PID` | arguments of a process that ended first |
+//! | who executes what, without eBPF | the proc connector, then `/proc/PID` | arguments of a process that ended first |
 //! | which interface is promiscuous | rtnetlink `IFLA_PROMISCUITY` | who wants it so |
 //!
-//! Looks happen each second everywhere, at once when an interface changes, and seven times within half
-//! a second after an execution in the namespace of the executed process. Nothing in a foreign namespace
-//! is held longer than one look.
+//! Looks happen each second everywhere, at once when an interface changes, and, where there are no
+//! events, seven times within half a second after an execution in the namespace of the executed process.
+//! Events and looks change one table: a look mends what events lost. Nothing in a foreign namespace is
+//! held longer than one look.
 //!
 //! What decodes bytes builds and is tested on every system; what makes system calls is Linux only.
 
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod capability;
 pub mod decode;
+pub mod ebpf;
 pub mod netlink;
 pub mod netlink_diag;
 pub mod netlink_proc;
@@ -52,9 +55,13 @@ mod proc_facts;
 #[cfg(target_os = "linux")]
 mod sensor;
 #[cfg(target_os = "linux")]
+mod sensor_events;
+#[cfg(target_os = "linux")]
 mod sensor_holders;
 #[cfg(target_os = "linux")]
 mod sensor_scan;
+#[cfg(target_os = "linux")]
+mod sensor_setters;
 #[cfg(target_os = "linux")]
 mod sensor_state;
 #[cfg(target_os = "linux")]

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,15 @@ use bpfwatch_core::process::Process;
 use bpfwatch_core::scope::Scope;
 use bpfwatch_core::text::Text;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, fstatat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 
 use crate::netns;
 use crate::proc::ProcDir;
 use crate::proc_text;
 use crate::scope::{self, Namespaces};
 use crate::users::Users;
+
+mod event;
 
 /// Longest path that is kept, the kernel's PATH_MAX.
 const PATH_LIMIT: usize = 4096;
@@ -99,6 +102,9 @@ pub struct Facts {
     pub netns: Option<u64>,
 }
 
+/// How a root directory is opened.
+const FOLDER: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
 /// Mount namespace, and device and inode of a root directory.
 type Place = (Option<u64>, u64, u64);
 
@@ -110,6 +116,10 @@ pub struct Reader {
     names: HashMap<u64, (Option<Text>, Instant)>,
     directories: HashMap<(Place, Vec<u8>), (bool, Instant)>,
     host_scope: Arc<Scope>,
+    /// Scopes and units by control groups and namespaces, for events.
+    places: HashMap<event::Place, event::Belongs>,
+    /// The mount namespace that this program is in.
+    own_mnt: Option<u64>,
 }
 
 impl Reader {
@@ -121,6 +131,8 @@ impl Reader {
             names: HashMap::new(),
             directories: HashMap::new(),
             host_scope: Arc::new(Scope::Host),
+            places: HashMap::new(),
+            own_mnt: ProcDir::open(std::process::id()).and_then(|dir| dir.namespace("mnt")),
         }
     }
 
@@ -200,22 +212,28 @@ impl Reader {
     /// Whether somebody other than root may write into the image's directory or into one above it, as
     /// the process sees them. A sticky directory counts: whoever may write there may put a file there.
     fn writable(&mut self, dir: &ProcDir, image: &[u8]) -> Option<bool> {
-        let folder = &image[..image.iter().rposition(|byte| *byte == b'/')?];
-        if image.starts_with(b"/memfd:") {
-            return None;
-        }
+        let folder = folder(image)?;
         let facts = fstatat(dir.as_fd(), "root", AtFlags::empty()).ok()?;
         // The same path may be another folder in another mount namespace.
         let place = (dir.namespace("mnt"), facts.st_dev, facts.st_ino);
+        let open = || openat(dir.as_fd(), "root", FOLDER, Mode::empty()).ok();
+        self.folder_writable(place, folder, open)
+    }
+
+    fn folder_writable(
+        &mut self,
+        place: Place,
+        folder: &[u8],
+        root: impl FnOnce() -> Option<OwnedFd>,
+    ) -> Option<bool> {
         let key = (place, folder.to_vec());
         if let Some((verdict, at)) = self.directories.get(&key)
             && at.elapsed() < DIRECTORY_FRESH
         {
             return Some(*verdict);
         }
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = openat(dir.as_fd(), "root", flags, Mode::empty()).ok()?;
-        let mut verdict = others_write(&facts);
+        let root = root()?;
+        let mut verdict = others_write(&fstat(&root).ok()?);
         let relative = folder.strip_prefix(b"/").unwrap_or(folder);
         let ends = relative.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain([relative.len()]).filter(|end| *end > 0) {
@@ -233,6 +251,14 @@ impl Reader {
         self.directories.insert(key, (verdict, Instant::now()));
         Some(verdict)
     }
+}
+
+/// The folder that an image is in; `None` for one that never had a name.
+fn folder(image: &[u8]) -> Option<&[u8]> {
+    if image.starts_with(b"/memfd:") {
+        return None;
+    }
+    Some(&image[..image.iter().rposition(|byte| *byte == b'/')?])
 }
 
 fn others_write(directory: &FileStat) -> bool {

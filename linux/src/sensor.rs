@@ -1,51 +1,39 @@
-//! The live sensor: executions from the proc connector, wake-ups from rtnetlink, and a worker that
-//! looks for handles.
+//! The live sensor: handles and processes from eBPF programs, else executions from the proc connector;
+//! wake-ups from rtnetlink, and a worker that looks for handles.
 //!
-//! Two threads, because the connector must be drained while a namespace is looked into, and because
+//! Two threads, because events must be drained while a namespace is looked into, and because
 //! entering a namespace moves a whole thread.
 
-use std::collections::HashMap;
-use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bpfwatch_core::observation::Kind;
 use bpfwatch_core::platform::SensorSettings;
-use bpfwatch_core::process::Process;
 use bpfwatch_core::sensor::{Outlet, Sensor, SensorError};
-use bpfwatch_core::text::Text;
-use bpfwatch_core::time::Timestamp;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::netlink::Messages;
-use crate::netlink_socket::{BUFFER, NetlinkSocket};
-use crate::proc::ProcDir;
-use crate::proc_facts::{Facts, Home, Reader};
-use crate::raw::ProcWhat;
+use crate::ebpf::load::{LoadError, Loaded};
+use crate::ebpf::watch::Source;
+use crate::ffi;
+use crate::proc_facts::Home;
+use crate::sensor_events::Events;
 use crate::sensor_state::State;
-use crate::sensor_worker::{Desk, Note, Worker};
-use crate::{clock, ffi, netlink_proc, proc, proc_text};
+use crate::sensor_table::Shared;
+use crate::sensor_worker::{Desk, Worker};
 
-/// How long the connector may take to answer the subscription.
-const ANSWER: Duration = Duration::from_secs(1);
-/// Loss makes all processes be read again; so often at most.
-const RESYNC: Duration = Duration::from_secs(5);
 /// Nice value of the thread that reads executed processes.
 const PRIORITY: i32 = -10;
-/// Time between walks over all processes where no event tells of them.
-const POLL: Duration = Duration::from_secs(1);
-/// Datagrams taken before other descriptors have their turn.
-const BURST: usize = 256;
 
 /// Watches sockets, interfaces and processes.
 pub struct LinuxSensor {
     stop: Arc<EventFd>,
     interval: Duration,
+    /// Loaded before privileges may be given up.
+    loaded: Result<Loaded, LoadError>,
 }
 
 impl LinuxSensor {
-    /// Prepares to watch.
+    /// Prepares to watch: loads the eBPF programs, for which the privileges are needed now. Events wait
+    /// in their rings until it runs.
     ///
     /// # Errors
     /// When the system has no descriptor left.
@@ -53,17 +41,27 @@ impl LinuxSensor {
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|error| fail("eventfd", error))?;
         let interval = Duration::from_millis(settings.scan_interval_ms.max(10));
-        Ok(Self { stop: Arc::new(stop), interval })
+        let loaded = Loaded::new(settings.ebpf, settings.ebpf_ring_kib);
+        Ok(Self { stop: Arc::new(stop), interval, loaded })
     }
 }
 
-fn fail(what: &str, error: impl std::fmt::Display) -> SensorError {
+/// An error of this sensor.
+pub fn fail(what: &str, error: impl std::fmt::Display) -> SensorError {
     SensorError { sensor: "linux", what: format!("{what}: {error}"), mend: None }
 }
 
 impl Sensor for LinuxSensor {
     fn name(&self) -> &'static str {
         "linux"
+    }
+
+    fn via(&self) -> Option<String> {
+        Some(match &self.loaded {
+            Ok(loaded) => format!("eBPF on {}", loaded.hook.as_str()),
+            Err(LoadError::Off) => "looks alone, eBPF is switched off".to_owned(),
+            Err(_) => "looks alone, the kernel takes no eBPF".to_owned(),
+        })
     }
 
     fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
@@ -79,7 +77,14 @@ impl Sensor for LinuxSensor {
         let _ = ffi::raise_priority(PRIORITY);
         let home = Home::find();
         let desk = Desk::default();
+        let table = Shared::default();
+        let Self { stop, interval, loaded } = *self;
         let mut events = Events::new(home.clone(), outlet, &desk);
+        match loaded {
+            Ok(loaded) => events.source = Some(Source::new(loaded, table.clone())),
+            Err(LoadError::Off) => {}
+            Err(error) => events.lost(0, &format!("no eBPF: {error}")),
+        }
         events.connect();
         events.announce_all();
         std::thread::scope(|scope| {
@@ -87,297 +92,24 @@ impl Sensor for LinuxSensor {
                 .name("linux.sockets".to_owned())
                 .spawn_scoped(scope, || {
                     // On its own thread from the start: it is the one that visits namespaces.
-                    let ended =
-                        State::new(home).map_err(|error| fail("/proc", error)).and_then(|state| {
-                            Worker::new(state, self.interval)
+                    let ended = State::new(home, table)
+                        .map_err(|error| fail("/proc", error))
+                        .and_then(|state| {
+                            Worker::new(state, interval)
                                 .run(&desk, outlet)
                                 .map_err(|error| fail("sockets", error))
                         });
                     if ended.is_err() {
                         // The event loop ends too: half a sensor is none.
-                        let _ = self.stop.write(1);
+                        let _ = stop.write(1);
                     }
                     ended
                 })
                 .map_err(|error| fail("thread", error))?;
-            let watched = events.watch(&self.stop);
+            let watched = events.watch(&stop);
             desk.stop();
             let looked = worker.join().unwrap_or_else(|_| Err(fail("sockets", "panicked")));
             watched.and(looked)
         })
     }
-}
-
-/// The event loop.
-struct Events<'a> {
-    reader: Reader,
-    outlet: &'a Outlet,
-    desk: &'a Desk,
-    sensor: Arc<str>,
-    /// Start of each process that is known.
-    starts: HashMap<u32, Option<u64>>,
-    connector: Option<NetlinkSocket>,
-    links: Option<NetlinkSocket>,
-    answer_due: Option<Instant>,
-    resynced: Instant,
-    resync_due: bool,
-    polled: Instant,
-}
-
-impl<'a> Events<'a> {
-    fn new(home: Home, outlet: &'a Outlet, desk: &'a Desk) -> Self {
-        Self {
-            reader: Reader::new(home),
-            outlet,
-            desk,
-            sensor: Arc::from("linux.processes"),
-            starts: HashMap::new(),
-            connector: None,
-            links: None,
-            answer_due: None,
-            resynced: Instant::now(),
-            resync_due: false,
-            polled: Instant::now(),
-        }
-    }
-
-    /// Subscribes to what the kernel tells by itself. What it refuses is said; looking still works.
-    fn connect(&mut self) {
-        match NetlinkSocket::for_processes() {
-            Ok(socket) => {
-                self.connector = Some(socket);
-                self.answer_due = Some(Instant::now() + ANSWER);
-            }
-            Err(error) => self.lost(0, &format!("no proc connector: {error}")),
-        }
-        match NetlinkSocket::for_links() {
-            Ok(socket) => self.links = Some(socket),
-            Err(error) => self.lost(0, &format!("no link events: {error}")),
-        }
-    }
-
-    fn lost(&self, count: u64, why: &str) {
-        self.outlet.lost(clock::now(), &self.sensor, count, why);
-    }
-
-    fn offer(&self, at: Timestamp, process: Process, kind: Kind) {
-        self.outlet.offer(at, &self.sensor, Some(Arc::new(process)), kind);
-    }
-
-    /// Reads all processes: at the start, and after a loss.
-    fn announce_all(&mut self) {
-        let before = std::mem::take(&mut self.starts);
-        for pid in proc::pids() {
-            let facts = self.reader.read(pid);
-            if facts.process.start.is_some() {
-                self.arrived(facts, &before, |_, _| Kind::Running);
-            }
-        }
-        self.left(before);
-        self.resynced = Instant::now();
-        self.resync_due = false;
-    }
-
-    /// Looks for new and ended processes where no event tells of them.
-    fn poll_processes(&mut self) {
-        let mut before = std::mem::take(&mut self.starts);
-        for pid in proc::pids() {
-            let start = ProcDir::open(pid).and_then(|dir| Some(dir.stat()?.start));
-            match before.get(&pid) {
-                Some(known) if start.is_some() && *known == start => {
-                    before.remove(&pid);
-                    self.starts.insert(pid, start);
-                }
-                _ => {
-                    let facts = self.reader.read(pid);
-                    if facts.process.start.is_some() {
-                        self.arrived(facts, &before, copied_or_executed);
-                    }
-                }
-            }
-        }
-        self.left(before);
-        self.polled = Instant::now();
-    }
-
-    /// A process that a walk found. Had its number been another's, that one has ended.
-    fn arrived(
-        &mut self,
-        facts: Facts,
-        before: &HashMap<u32, Option<u64>>,
-        kind: impl FnOnce(&mut Reader, &Process) -> Kind,
-    ) {
-        let Facts { process, netns } = facts;
-        let known = before.get(&process.pid);
-        if let Some(start) = known.filter(|start| **start != process.start) {
-            self.ended(process.pid, *start);
-        }
-        self.starts.insert(process.pid, process.start);
-        if let Some(netns) = netns
-            && !before.is_empty()
-        {
-            self.desk.leave(Note::Exec(process.pid, netns));
-        }
-        let kind = kind(&mut self.reader, &process);
-        self.offer(clock::now(), process, kind);
-    }
-
-    /// What was there before a walk and was not found by it.
-    fn left(&self, before: HashMap<u32, Option<u64>>) {
-        let mut gone: Vec<_> =
-            before.into_iter().filter(|(pid, _)| !self.starts.contains_key(pid)).collect();
-        gone.sort_unstable();
-        for (pid, start) in gone {
-            self.ended(pid, start);
-        }
-    }
-
-    fn ended(&self, pid: u32, start: Option<u64>) {
-        self.desk.leave(Note::Exit(pid));
-        self.offer(clock::now(), Process { start, ..Process::from_pid(pid) }, Kind::Exited);
-    }
-
-    fn watch(&mut self, stop: &EventFd) -> Result<(), SensorError> {
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let (stopped, process, link) = self.wait(stop)?;
-            if stopped {
-                return Ok(());
-            }
-            if process {
-                self.take_processes(&mut buffer)?;
-            }
-            if link {
-                self.take_links(&mut buffer);
-            }
-            if self.answer_due.is_some_and(|due| Instant::now() >= due) {
-                self.answer_due = None;
-                self.connector = None;
-                self.lost(0, "proc connector does not answer: other pid or user namespace");
-            }
-            if self.connector.is_none() && self.polled.elapsed() >= POLL {
-                self.poll_processes();
-            }
-            if self.resync_due && self.resynced.elapsed() >= RESYNC {
-                self.announce_all();
-                self.desk.leave(Note::Resync);
-            }
-        }
-    }
-
-    /// Waits for the stop signal, processes, or interfaces.
-    fn wait(&self, stop: &EventFd) -> Result<(bool, bool, bool), SensorError> {
-        let mut wait = vec![PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-        let sources = [&self.connector, &self.links];
-        wait.extend(
-            sources
-                .iter()
-                .filter_map(|source| source.as_ref())
-                .map(|source| PollFd::new(source.as_fd(), PollFlags::POLLIN)),
-        );
-        let impatient = self.answer_due.is_some() || self.resync_due || self.connector.is_none();
-        let timeout = if impatient { PollTimeout::from(200u8) } else { PollTimeout::NONE };
-        match poll(&mut wait, timeout) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(fail("poll", error)),
-        }
-        let mut ready = wait.iter().map(|fd| fd.any().unwrap_or(true));
-        let stopped = ready.next().unwrap_or(true);
-        let process = self.connector.is_some() && ready.next().unwrap_or(false);
-        let link = self.links.is_some() && ready.next().unwrap_or(false);
-        Ok((stopped, process, link))
-    }
-
-    fn take_processes(&mut self, buffer: &mut [u8]) -> Result<(), SensorError> {
-        for _ in 0..BURST {
-            let Some(connector) = &self.connector else { return Ok(()) };
-            match connector.receive(buffer) {
-                Ok(Some(datagram)) => {
-                    for event in Messages::new(datagram).filter_map(|m| netlink_proc::event(&m)) {
-                        self.happened(event.what, event.monotonic_ns);
-                    }
-                }
-                Ok(None) => break,
-                Err(nix::Error::ENOBUFS) => {
-                    self.lost(0, "proc connector ENOBUFS");
-                    self.resync_due = true;
-                }
-                Err(error) => return Err(fail("proc connector", error)),
-            }
-        }
-        Ok(())
-    }
-
-    fn happened(&mut self, what: ProcWhat, monotonic_ns: u64) {
-        match what {
-            ProcWhat::Answer(0) => self.answer_due = None,
-            ProcWhat::Answer(error) => {
-                self.answer_due = None;
-                self.connector = None;
-                let error = nix::Error::from_raw(error.cast_signed());
-                self.lost(0, &format!("proc connector refuses: {error}"));
-            }
-            ProcWhat::Exec { pid } => {
-                let facts = self.reader.read(pid);
-                self.starts.insert(pid, facts.process.start);
-                if let Some(netns) = facts.netns {
-                    self.desk.leave(Note::Exec(pid, netns));
-                }
-                self.offer(clock::at_monotonic(monotonic_ns), facts.process, Kind::Executed);
-            }
-            ProcWhat::Fork { parent, child } => {
-                self.desk.leave(Note::Fork(parent, child));
-                let process = forked(parent, child);
-                self.starts.insert(child, process.start);
-                self.offer(clock::at_monotonic(monotonic_ns), process, Kind::Forked);
-            }
-            ProcWhat::Exit { pid } => {
-                self.desk.leave(Note::Exit(pid));
-                let start = self.starts.remove(&pid).flatten();
-                let process = Process { start, ..Process::from_pid(pid) };
-                self.offer(clock::at_monotonic(monotonic_ns), process, Kind::Exited);
-            }
-            ProcWhat::Other => {}
-        }
-    }
-
-    fn take_links(&mut self, buffer: &mut [u8]) {
-        let mut any = false;
-        for _ in 0..BURST {
-            match self.links.as_ref().map(|links| links.receive(buffer)) {
-                Some(Ok(Some(_)) | Err(nix::Error::ENOBUFS)) => any = true,
-                Some(Ok(None)) | None => break,
-                Some(Err(_)) => {
-                    // Only a wake-up is lost: the steady scan sees interfaces by itself.
-                    self.links = None;
-                }
-            }
-        }
-        if any {
-            self.desk.leave(Note::Link);
-        }
-    }
-}
-
-/// What became of a process that is new since the last walk: a copy looks like its parent.
-fn copied_or_executed(reader: &mut Reader, process: &Process) -> Kind {
-    let parent = process.ppid.map(|ppid| reader.read(ppid).process);
-    match parent {
-        Some(parent) if parent.image == process.image && parent.args == process.args => {
-            Kind::Forked
-        }
-        _ => Kind::Executed,
-    }
-}
-
-/// A copied process: the rest is its parent's.
-fn forked(parent: u32, child: u32) -> Process {
-    let stat = proc::read(&format!("/proc/{child}/stat")).and_then(|line| proc_text::stat(&line));
-    let mut process = Process { ppid: Some(parent), ..Process::from_pid(child) };
-    if let Some(stat) = stat {
-        process.start = Some(stat.start);
-        process.sid = (stat.sid != 0).then_some(stat.sid);
-        process.name = Some(Text::from_bytes(&stat.name));
-    }
-    process
 }

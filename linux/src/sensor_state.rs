@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bpfwatch_core::handle::HandleKey;
+use bpfwatch_core::handle::{HandleKey, HandleKind};
 use bpfwatch_core::observation::Kind;
 use bpfwatch_core::process::Process;
 use bpfwatch_core::text::Text;
@@ -19,7 +19,8 @@ use crate::promisc::Promiscuity;
 use crate::raw::{Link, PacketRow, RawIpRow};
 use crate::sensor_holders::{self, Found};
 use crate::sensor_scan::{NamespaceScan, Scanner};
-use crate::sensor_table::{Class, Said, Seen, Table};
+use crate::sensor_setters::Setters;
+use crate::sensor_table::{Class, Said, Seen, Shared};
 
 /// How long a process counts as new: it is searched first for the holder of a new socket.
 const NEW_PROCESS: Duration = Duration::from_secs(2);
@@ -54,8 +55,10 @@ pub struct State {
     /// Reads processes.
     pub reader: Reader,
     scanner: Scanner,
-    table: Table,
+    table: Shared,
     promiscuity: Promiscuity,
+    /// Who set interfaces promiscuous.
+    pub setters: Setters,
     links: HashMap<u64, Vec<Link>>,
     /// Namespace of each process that is known.
     processes: BTreeMap<u32, u64>,
@@ -66,16 +69,17 @@ pub struct State {
 }
 
 impl State {
-    /// For this thread.
+    /// For this thread. `table` may be changed by events too.
     ///
     /// # Errors
     /// When /proc is not there.
-    pub fn new(home: Home) -> std::io::Result<Self> {
+    pub fn new(home: Home, table: Shared) -> std::io::Result<Self> {
         Ok(Self {
             reader: Reader::new(home),
             scanner: Scanner::new()?,
-            table: Table::default(),
+            table,
             promiscuity: Promiscuity::default(),
+            setters: Setters::default(),
             links: HashMap::new(),
             processes: BTreeMap::new(),
             new_processes: VecDeque::new(),
@@ -87,7 +91,8 @@ impl State {
 
     /// Processes that hold a handle.
     pub fn holders(&self) -> BTreeMap<u32, Arc<Process>> {
-        let all = self.table.entries().flat_map(|(_, entry)| &entry.holders);
+        let table = self.table.lock();
+        let all = table.entries().flat_map(|(_, entry)| &entry.holders);
         all.map(|holder| (holder.process.pid, Arc::clone(&holder.process))).collect()
     }
 
@@ -106,6 +111,7 @@ impl State {
         self.remember(child);
         let inherited: HashSet<u64> = self
             .table
+            .lock()
             .entries()
             .filter(|(_, entry)| entry.holders.iter().any(|h| h.process.pid == parent))
             .map(|(key, _)| key.id)
@@ -119,8 +125,8 @@ impl State {
     pub fn exited(&mut self, pid: u32) -> Vec<u64> {
         self.processes.remove(&pid);
         self.new_processes.retain(|(new, _)| *new != pid);
-        let held = self
-            .table
+        let table = self.table.lock();
+        let held = table
             .entries()
             .filter(|(_, entry)| entry.holders.iter().any(|holder| holder.process.pid == pid));
         held.map(|(_, entry)| entry.netns).collect()
@@ -193,6 +199,7 @@ impl State {
         for netns in namespaces {
             let Some(way) = self.ways.get(netns).cloned() else { continue };
             let known = self.links.get(netns).map_or(&[][..], Vec::as_slice);
+            let looked = Instant::now();
             let mut scan = self.scanner.scan(*netns, &way, look != Look::Woken, known)?;
             if scan.is_none() && matches!(way, Way::Process(_)) {
                 // That process is gone, but others may be there.
@@ -206,7 +213,7 @@ impl State {
                 }
             }
             if let Some(scan) = scan {
-                self.compare(*netns, scan, &mut new, said);
+                self.compare(*netns, looked, scan, &mut new, said);
             }
         }
         self.open(look, new, said);
@@ -216,6 +223,7 @@ impl State {
     fn compare(
         &mut self,
         netns: u64,
+        looked: Instant,
         scan: NamespaceScan,
         new: &mut Vec<(u64, Seen)>,
         said: &mut Vec<Said>,
@@ -223,7 +231,10 @@ impl State {
         let shown = self.reader.home().foreign_net(netns);
         if let Some(links) = scan.links {
             let kinds = self.promiscuity.update(netns, shown, &links);
-            said.extend(kinds.into_iter().map(|kind| (None, kind)));
+            for kind in kinds {
+                let setter = self.setters.of(netns, &kind);
+                said.push((setter, kind));
+            }
             self.links.insert(netns, links);
         }
         let links = self.links.get(&netns).map_or(&[][..], Vec::as_slice);
@@ -239,12 +250,12 @@ impl State {
         let before = said.len();
         if let Some(rows) = scan.packets {
             let rows = rows.into_iter().filter(|row| row.inode != 0).map(packet).collect();
-            let rows = self.table.update(netns, Class::Packet, rows, said);
+            let rows = self.table.lock().update(netns, Class::Packet, looked, rows, said);
             new.extend(rows.into_iter().map(|row| (netns, row)));
         }
         if let Some(rows) = scan.raws {
             let rows = rows.into_iter().filter(|row| row.inode != 0).map(raw).collect();
-            let rows = self.table.update(netns, Class::RawIp, rows, said);
+            let rows = self.table.lock().update(netns, Class::RawIp, looked, rows, said);
             new.extend(rows.into_iter().map(|row| (netns, row)));
         }
         // Who closes one handle soon opens another.
@@ -281,7 +292,7 @@ impl State {
         }
         for (netns, seen) in new {
             let holders = found.remove(&seen.handle.id).unwrap_or_default();
-            self.table.open(netns, seen, holders, look == Look::First, said);
+            self.table.lock().open(netns, seen, holders, look == Look::First, said);
         }
     }
 
@@ -303,39 +314,51 @@ impl State {
     }
 
     fn add_found(&mut self, mut found: Found, said: &mut Vec<Said>) {
-        let keys: Vec<HandleKey> = self.table.entries().map(|(key, _)| *key).collect();
+        let mut table = self.table.lock();
+        let keys: Vec<HandleKey> = table.entries().map(|(key, _)| *key).collect();
         for key in keys {
             for holder in found.remove(&key.id).unwrap_or_default() {
-                self.table.add_holder(key, holder, said);
+                table.add_holder(key, holder, said);
             }
         }
     }
 
     /// Checks known holders, looks for new ones where none is left, and for further ones now and then.
     fn check_holders(&mut self, said: &mut Vec<Said>) {
-        let keys: Vec<HandleKey> = self.table.entries().map(|(key, _)| *key).collect();
+        let entries: Vec<_> = self
+            .table
+            .lock()
+            .entries()
+            .map(|(key, entry)| (*key, entry.netns, entry.since, entry.holders.clone()))
+            .collect();
         let mut orphans = HashSet::new();
-        for key in &keys {
-            let Some(entry) = self.table.entry(*key) else { continue };
+        let keys: Vec<HandleKey> = entries.iter().map(|(key, ..)| *key).collect();
+        for (key, netns, since, holders) in entries {
             let mut gone = Vec::new();
-            for holder in &mut entry.holders {
+            for holder in &holders {
                 match sensor_holders::still_holds(holder, key.id) {
-                    Some(fd) => holder.fd = fd,
+                    Some(fd) => self.table.lock().moved(key, holder.process.key(), fd),
                     None => gone.push(holder.process.key()),
                 }
             }
-            let lost_all = !gone.is_empty() && gone.len() == entry.holders.len();
-            let vanished = !self.ways.contains_key(&entry.netns);
-            if vanished && (lost_all || entry.holders.is_empty()) {
-                self.table.close(*key, said);
+            let lost_all = !gone.is_empty() && gone.len() == holders.len();
+            // Perhaps it was closed since this look saw it; then the next one does not.
+            let seen_unheld = self.table.lock().unheld(key, lost_all);
+            // No table of the kernel's shows that it is gone.
+            let unlisted = !self.ways.contains_key(&netns) || key.kind == HandleKind::XdpSocket;
+            if unlisted && (lost_all || holders.is_empty()) {
+                self.table.lock().close(key, said);
                 continue;
             }
-            let orphan = entry.holders.is_empty() && entry.since.elapsed() < ORPHAN;
+            let orphan = holders.is_empty() && since.elapsed() < ORPHAN;
             if lost_all || orphan {
                 orphans.insert(key.id);
             }
+            if lost_all && !seen_unheld {
+                continue;
+            }
             for holder in gone {
-                self.table.release(*key, holder, said);
+                self.table.lock().release(key, holder, said);
             }
         }
         let due = self.searched.is_none_or(|(at, cost)| {

@@ -1,13 +1,18 @@
 //! The handles that are open, and what is said when they change. No system calls: rows come in, what
 //! is to be said comes out.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Instant;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bpfwatch_core::handle::{Handle, HandleKey, HandleKind, RawGrade};
 use bpfwatch_core::observation::Kind;
 use bpfwatch_core::process::{Process, ProcessKey};
+
+/// How long a closed handle is remembered: longer than any look takes.
+const CLOSED: Duration = Duration::from_secs(5);
+/// Closed handles that are remembered.
+const MAX_CLOSED: usize = 4096;
 
 /// Somebody who has a descriptor of a handle.
 #[derive(Debug, Clone)]
@@ -33,6 +38,8 @@ impl Seen {
     pub fn receives(&self) -> bool {
         match self.handle.kind {
             HandleKind::RawSocket => self.handle.grade != Some(RawGrade::SendOnly),
+            // It has no protocol: it takes what the queue of its interface gets.
+            HandleKind::XdpSocket => self.handle.interface.is_some(),
             _ => self.handle.protocol.is_some(),
         }
     }
@@ -48,6 +55,8 @@ pub struct Entry {
     pub holders: Vec<Holder>,
     /// When it was first seen.
     pub since: Instant,
+    /// A look found none of its holders.
+    unheld: bool,
 }
 
 /// Actor and kind of an observation.
@@ -64,7 +73,11 @@ pub enum Class {
 
 impl Class {
     fn has(self, kind: HandleKind) -> bool {
-        (self == Class::RawIp) == (kind == HandleKind::RawSocket)
+        match kind {
+            HandleKind::RawSocket => self == Class::RawIp,
+            HandleKind::PacketSocket | HandleKind::SockPacket => self == Class::Packet,
+            HandleKind::Bpf | HandleKind::XdpSocket => false,
+        }
     }
 }
 
@@ -72,6 +85,18 @@ impl Class {
 #[derive(Debug, Default)]
 pub struct Table {
     entries: BTreeMap<HandleKey, Entry>,
+    closed: VecDeque<(HandleKey, Instant)>,
+}
+
+/// The one table of a sensor, which events and looks both change.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(Arc<Mutex<Table>>);
+
+impl Shared {
+    /// For a moment: events wait meanwhile.
+    pub fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Table {
@@ -80,27 +105,50 @@ impl Table {
         self.entries.iter()
     }
 
-    /// One handle.
-    pub fn entry(&mut self, key: HandleKey) -> Option<&mut Entry> {
-        self.entries.get_mut(&key)
+    /// Remembers whether a look found none of its holders; whether the one before did not either.
+    pub fn unheld(&mut self, key: HandleKey, now: bool) -> bool {
+        let entry = self.entries.get_mut(&key);
+        entry.is_some_and(|entry| std::mem::replace(&mut entry.unheld, now))
     }
 
-    /// Compares with all rows of one class in a namespace: says what changed, closes what is missing,
-    /// and returns what is new.
+    /// A holder has the handle as another descriptor now.
+    pub fn moved(&mut self, key: HandleKey, holder: ProcessKey, fd: u32) {
+        let holders = self.entries.get_mut(&key).map(|entry| &mut entry.holders);
+        let known = holders.into_iter().flatten().find(|known| known.process.key() == holder);
+        if let Some(known) = known {
+            known.fd = fd;
+        }
+    }
+
+    /// Whether that process holds a handle.
+    pub fn is_holder(&self, pid: u32) -> bool {
+        let mut holders = self.entries.values().flat_map(|entry| &entry.holders);
+        holders.any(|holder| holder.process.pid == pid)
+    }
+
+    /// Compares with all rows of one class in a namespace, read from `looked` on: says what changed,
+    /// closes what is missing, and returns what is new. What events told of since then, they know better.
     pub fn update(
         &mut self,
         netns: u64,
         class: Class,
-        rows: Vec<Seen>,
+        looked: Instant,
+        mut rows: Vec<Seen>,
         said: &mut Vec<Said>,
     ) -> Vec<Seen> {
-        let there: std::collections::HashSet<HandleKey> =
-            rows.iter().map(|row| row.handle.key()).collect();
+        rows.retain(|row| {
+            let key = row.handle.key();
+            !self.closed.iter().any(|(closed, at)| *closed == key && *at >= looked)
+        });
+        let there: HashSet<HandleKey> = rows.iter().map(|row| row.handle.key()).collect();
         let gone: Vec<HandleKey> = self
             .entries
             .iter()
             .filter(|(key, entry)| {
-                entry.netns == netns && class.has(key.kind) && !there.contains(key)
+                entry.netns == netns
+                    && class.has(key.kind)
+                    && entry.since < looked
+                    && !there.contains(key)
             })
             .map(|(key, _)| *key)
             .collect();
@@ -126,8 +174,16 @@ impl Table {
         pre_existing: bool,
         said: &mut Vec<Said>,
     ) {
+        if self.entries.contains_key(&seen.handle.key()) {
+            // An event told of it meanwhile.
+            for holder in holders {
+                self.add_holder(seen.handle.key(), holder, said);
+            }
+            return;
+        }
         holders.sort_by_key(|holder| (holder.process.start, holder.process.pid));
-        let mut entry = Entry { seen: seen.clone(), netns, holders, since: Instant::now() };
+        let mut entry =
+            Entry { seen: seen.clone(), netns, holders, since: Instant::now(), unheld: false };
         let opened = || Kind::HandleOpened { handle: seen.handle.clone(), pre_existing };
         if entry.holders.is_empty() {
             said.push((None, opened()));
@@ -144,6 +200,20 @@ impl Table {
         }
         entry.seen = seen.clone();
         self.entries.insert(seen.handle.key(), entry);
+    }
+
+    /// Changes what is known of a handle; whether it is known at all.
+    pub fn change(
+        &mut self,
+        key: HandleKey,
+        change: impl FnOnce(&mut Seen),
+        said: &mut Vec<Said>,
+    ) -> bool {
+        let Some(entry) = self.entries.get_mut(&key) else { return false };
+        let mut row = entry.seen.clone();
+        change(&mut row);
+        entry.change(row, said);
+        true
     }
 
     /// One more holder of a known handle; nothing for one that is known already.
@@ -172,6 +242,13 @@ impl Table {
 
     /// A handle is gone.
     pub fn close(&mut self, key: HandleKey, said: &mut Vec<Said>) {
+        let now = Instant::now();
+        while let Some((_, at)) = self.closed.front()
+            && (now - *at > CLOSED || self.closed.len() >= MAX_CLOSED)
+        {
+            self.closed.pop_front();
+        }
+        self.closed.push_back((key, now));
         if let Some(entry) = self.entries.remove(&key) {
             let owner = entry.owner();
             said.push((owner, Kind::HandleClosed { handle: entry.seen.handle }));
@@ -230,16 +307,20 @@ mod tests {
     #[test]
     fn a_handle_from_open_to_close() {
         let (mut table, mut said) = (Table::default(), Vec::new());
-        let new = table.update(1, Class::Packet, vec![seen(7, None)], &mut said);
+        let new = table.update(1, Class::Packet, Instant::now(), vec![seen(7, None)], &mut said);
         assert_eq!(new.len(), 1);
         table.open(1, new[0].clone(), vec![holder(20, 9), holder(30, 5)], false, &mut said);
         assert_eq!(names(&mut said), [(Some(30), "handle_opened"), (Some(20), "handle_opened")]);
         let all = Seen { promiscuous: Some(true), ..seen(7, Some("ETH_P_ALL")) };
         for want in [vec![(Some(30), "handle_attached"), (Some(30), "promiscuous")], vec![]] {
-            assert!(table.update(1, Class::Packet, vec![all.clone()], &mut said).is_empty());
+            assert!(
+                table
+                    .update(1, Class::Packet, Instant::now(), vec![all.clone()], &mut said)
+                    .is_empty()
+            );
             assert_eq!(names(&mut said), want);
         }
-        table.update(1, Class::Packet, vec![seen(7, Some("ETH_P_ALL"))], &mut said);
+        table.update(1, Class::Packet, Instant::now(), vec![seen(7, Some("ETH_P_ALL"))], &mut said);
         assert!(matches!(said[..], [(_, Kind::Promiscuous { on: false, .. })]));
         said.clear();
         let key = seen(7, None).handle.key();
@@ -249,10 +330,10 @@ mod tests {
         assert_eq!(names(&mut said), [(Some(20), "handle_opened")]);
         table.release(key, holder(30, 5).process.key(), &mut said);
         assert_eq!(names(&mut said), [(Some(30), "handle_released")]);
-        table.update(2, Class::Packet, vec![], &mut said);
-        table.update(1, Class::RawIp, vec![], &mut said);
+        table.update(2, Class::Packet, Instant::now(), vec![], &mut said);
+        table.update(1, Class::RawIp, Instant::now(), vec![], &mut said);
         assert_eq!(names(&mut said), []);
-        table.update(1, Class::Packet, vec![], &mut said);
+        table.update(1, Class::Packet, Instant::now(), vec![], &mut said);
         assert_eq!(names(&mut said), [(Some(20), "handle_closed")]);
         assert_eq!(table.entries().count(), 0);
     }
@@ -265,10 +346,35 @@ mod tests {
         assert_eq!(names(&mut said), [(None, "handle_opened"), (None, "handle_attached")]);
         let mut filtered = first.clone();
         filtered.handle.filter = Some(true);
-        table.update(1, Class::Packet, vec![filtered], &mut said);
+        table.update(1, Class::Packet, Instant::now(), vec![filtered], &mut said);
         assert_eq!(names(&mut said), [(None, "handle_attached")]);
-        table.update(1, Class::Packet, vec![Seen { promiscuous: None, ..first }], &mut said);
+        table.update(
+            1,
+            Class::Packet,
+            Instant::now(),
+            vec![Seen { promiscuous: None, ..first }],
+            &mut said,
+        );
         assert_eq!(names(&mut said), []);
+    }
+
+    #[test]
+    fn a_look_that_began_before_an_event_does_not_undo_it() {
+        let (mut table, mut said) = (Table::default(), Vec::new());
+        let looked = Instant::now();
+        let key = seen(7, None).handle.key();
+        table.open(1, seen(7, None), vec![holder(20, 9)], false, &mut said);
+        // The look saw nothing yet of what was opened meanwhile,
+        table.update(1, Class::Packet, looked, vec![], &mut said);
+        assert_eq!(names(&mut said), [(Some(20), "handle_opened")]);
+        assert!(table.change(key, |seen| seen.promiscuous = Some(true), &mut said));
+        assert_eq!(names(&mut said), [(Some(20), "promiscuous")]);
+        // and still saw what was closed meanwhile.
+        table.close(key, &mut said);
+        assert!(table.update(1, Class::Packet, looked, vec![seen(7, None)], &mut said).is_empty());
+        assert_eq!(names(&mut said), [(Some(20), "handle_closed")]);
+        let later = Instant::now();
+        assert_eq!(table.update(1, Class::Packet, later, vec![seen(7, None)], &mut said).len(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bpfwatch_core::observation::Kind;
+use bpfwatch_core::process::Process;
 use bpfwatch_core::sensor::Outlet;
 
 use crate::clock;
@@ -23,9 +24,20 @@ const PACE_EACH: u64 = 5;
 /// Notes that may wait; more means that processes are to be listed anew.
 const NOTES: usize = 100_000;
 
+/// After a handle was opened, where nobody tells of its close.
+const AFTER_OPEN: [u64; 4] = [50, 150, 400, 700];
+
 /// What the event loop tells the worker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Note {
+    /// A process is in that network namespace, which was not known.
+    Namespace(u32, u64),
+    /// A handle was opened in that network namespace; nobody will tell of its close.
+    Opened(u64),
+    /// Something happened there that only a look can tell more of.
+    Look(u64),
+    /// Somebody set or cleared IFF_PROMISC of an interface: namespace, name, which, who.
+    Flags(u64, Vec<u8>, bool, Arc<Process>),
     /// A process executed something, in that network namespace.
     Exec(u32, u64),
     /// A process was copied: parent and child.
@@ -63,12 +75,22 @@ impl Desk {
 
     /// Leaves a note, and wakes the worker where it cannot wait until it wakes by itself.
     pub fn leave(&self, note: Note) {
-        let mut inbox = self.lock();
+        let inbox = self.lock();
         let patience = match note {
             Note::Fork(pid, _) | Note::Exit(pid) if !inbox.holders.contains(&pid) => None,
-            Note::Exec(..) => Some(Duration::from_millis(PACE)),
+            Note::Exec(..) | Note::Opened(_) => Some(Duration::from_millis(PACE)),
+            Note::Namespace(..) => None,
             _ => Some(Duration::ZERO),
         };
+        self.put(inbox, note, patience);
+    }
+
+    /// Leaves a note that cannot wait.
+    pub fn leave_now(&self, note: Note) {
+        self.put(self.lock(), note, Some(Duration::ZERO));
+    }
+
+    fn put(&self, mut inbox: MutexGuard<'_, Inbox>, note: Note, patience: Option<Duration>) {
         if inbox.notes.len() < NOTES {
             inbox.notes.push(note);
         } else {
@@ -184,6 +206,18 @@ impl Worker {
                 self.due
                     .extend(AFTER_EXEC.map(|after| ((now + after).next_multiple_of(PACE), netns)));
             }
+            Note::Namespace(pid, netns) => self.state.executed(pid, netns),
+            Note::Opened(netns) => {
+                let now = self.now();
+                self.due
+                    .extend(AFTER_OPEN.map(|after| ((now + after).next_multiple_of(PACE), netns)));
+            }
+            Note::Look(netns) => self.soon(netns, PACE),
+            Note::Flags(netns, interface, on, actor) => {
+                self.state.setters.add(netns, interface, on, actor);
+                self.soon(netns, PACE);
+                self.link = true;
+            }
             Note::Fork(parent, child) => self.state.forked(parent, child, said),
             Note::Exit(pid) => {
                 for netns in self.state.exited(pid) {
@@ -259,10 +293,10 @@ mod tests {
         let desk = Desk::default();
         desk.lock().holders.insert(7);
         for note in [Note::Exec(1, 2), Note::Link, Note::Resync, Note::Fork(7, 8), Note::Exit(7)] {
-            assert!(waits(&desk, note) < Duration::from_millis(500), "{note:?}");
+            assert!(waits(&desk, note.clone()) < Duration::from_millis(500), "{note:?}");
         }
         for note in [Note::Fork(1, 7), Note::Exit(1)] {
-            assert!(waits(&desk, note) >= Duration::from_millis(600), "{note:?}");
+            assert!(waits(&desk, note.clone()) >= Duration::from_millis(600), "{note:?}");
         }
     }
 

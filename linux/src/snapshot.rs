@@ -10,6 +10,7 @@ use bpfwatch_core::sensor::SensorError;
 use crate::clock;
 use crate::proc_facts::Home;
 use crate::sensor_state::{Look, State};
+use crate::sensor_table::Shared;
 
 /// Longest line of ancestors that is followed.
 const ANCESTORS: usize = 64;
@@ -36,7 +37,7 @@ fn fail(error: &dyn std::fmt::Display) -> SensorError {
 }
 
 fn look() -> Result<Vec<Observation>, SensorError> {
-    let mut state = State::new(Home::find()).map_err(|error| fail(&error))?;
+    let mut state = State::new(Home::find(), Shared::default()).map_err(|error| fail(&error))?;
     let mut said = Vec::new();
     state.look(Look::First, &mut said).map_err(|error| fail(&error))?;
     let running = with_ancestors(&mut state);

@@ -5,10 +5,12 @@ use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use bpfwatch_core::platform::{Ebpf as Wanted, SensorSettings};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, send};
 
 use crate::capability::{Capabilities, Status};
+use crate::ebpf::load::{Hook, Loaded};
 use crate::netlink_socket::{BUFFER, NetlinkSocket};
 use crate::netns::{self, Visitor};
 use crate::proc::ProcDir;
@@ -59,6 +61,8 @@ pub struct Probe {
     pub links: Result<usize, Errno>,
     /// Whether the proc connector's group could be joined.
     pub connector: Result<(), Errno>,
+    /// How eBPF programs hook the kernel, and why not in a better way; or why not at all.
+    pub ebpf: Result<(Hook, Vec<String>), String>,
     /// hidepid of the mount at /proc.
     pub hide_pid: HidePid,
     /// Processes that are there.
@@ -98,6 +102,9 @@ impl Probe {
             raw_table: readable("/proc/self/net/raw"),
             links: rows(libc::NETLINK_ROUTE, netlink_route::links_request),
             connector: join_connector(),
+            ebpf: Loaded::new(Wanted::Auto, SensorSettings::default().ebpf_ring_kib)
+                .map(|loaded| (loaded.hook, loaded.not_better.clone()))
+                .map_err(|error| error.to_string()),
             hide_pid: hide_pid(&String::from_utf8_lossy(&mounts)),
             processes: places.len(),
             hidden,

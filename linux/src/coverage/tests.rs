@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::capability::Capabilities;
+use crate::ebpf::load::Hook;
 
 /// Root on an ordinary host.
 fn host() -> Probe {
@@ -17,6 +18,7 @@ fn host() -> Probe {
         raw_table: true,
         links: Ok(3),
         connector: Ok(()),
+        ebpf: Ok((Hook::Tracepoints, vec!["fentry and fexit: EPERM".to_owned()])),
         hide_pid: HidePid::Off,
         processes: 80,
         hidden: Vec::new(),
@@ -42,6 +44,18 @@ fn root_on_a_host_sees_all_that_can_be_seen() {
     assert!(checks.iter().all(|check| check.state <= CheckState::Info), "{checks:?}");
     let gaps = checks.iter().filter(|check| check.name.starts_with("not seen: ")).count();
     assert_eq!(gaps, GAPS.len());
+}
+
+#[test]
+fn without_events_the_blind_spots_of_looks_are_named() {
+    let with = from_probe(&host());
+    let event = |checks: &[Check]| checks.iter().find(|c| c.name == "events at once").cloned();
+    assert!(event(&with).is_some_and(|check| check.detail.contains("raw tracepoints")));
+    let probe = Probe { ebpf: Err("no BTF".to_owned()), ..host() };
+    let without = from_probe(&probe);
+    assert_eq!(event(&without).map(|check| check.state), Some(CheckState::Warning));
+    let named = |checks: &[Check]| checks.iter().any(|c| c.name.contains("short-lived"));
+    assert!(named(&without) && !named(&with));
 }
 
 #[test]

@@ -73,6 +73,17 @@ impl Shared {
     }
 }
 
+/// What a sensor offers: an observation before it has its place in the order.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// When it happened, or was seen.
+    pub at: Timestamp,
+    /// The process that did it.
+    pub actor: Option<Arc<Process>>,
+    /// What happened.
+    pub kind: Kind,
+}
+
 /// The sensors' end of the channel. Clones go to the same channel.
 #[derive(Clone)]
 pub struct Outlet {
@@ -105,22 +116,32 @@ impl Outlet {
     /// Hands an observation to the engine, or counts it as lost. Never blocks. `seq` is set here: the
     /// order of offering is the order of processing.
     pub fn offer(&self, at: Timestamp, sensor: &Arc<str>, actor: Option<Arc<Process>>, kind: Kind) {
-        let sheddable = kind.is_sheddable();
-        let limit = if sheddable { self.shared.limit / 4 * 3 } else { self.shared.limit };
-        let mut observation = Observation { at, seq: 0, sensor: Arc::clone(sensor), actor, kind };
-        let weight = observation.weight();
+        self.offer_all(sensor, [Offer { at, actor, kind }]);
+    }
+
+    /// The same for several, which the engine then gets together: it is woken once.
+    pub fn offer_all(&self, sensor: &Arc<str>, offers: impl IntoIterator<Item = Offer>) {
         let mut queue = self.shared.lock();
-        if queue.bytes + weight > limit {
-            queue.shed += 1;
-            queue.shed_at = queue.shed_at.max(at);
-        } else {
-            observation.seq = queue.next_seq;
-            queue.next_seq += 1;
-            queue.bytes += weight;
-            queue.waiting.push_back(observation);
+        for Offer { at, actor, kind } in offers {
+            let sheddable = kind.is_sheddable();
+            let limit = if sheddable { self.shared.limit / 4 * 3 } else { self.shared.limit };
+            let seq = queue.next_seq;
+            let observation = Observation { at, seq, sensor: Arc::clone(sensor), actor, kind };
+            let weight = observation.weight();
+            if queue.bytes + weight > limit {
+                queue.shed += 1;
+                queue.shed_at = queue.shed_at.max(at);
+            } else {
+                queue.next_seq += 1;
+                queue.bytes += weight;
+                queue.waiting.push_back(observation);
+            }
         }
+        let any = !queue.waiting.is_empty() || queue.shed > 0;
         drop(queue);
-        self.shared.ready.notify_one();
+        if any {
+            self.shared.ready.notify_one();
+        }
     }
 
     /// Reports that events were missed.
