@@ -144,6 +144,14 @@ impl Daemon {
         assert!(sent.unwrap().success());
     }
 
+    /// SIGKILL, and another start in the same directory.
+    pub fn killed_and_started(&mut self, more: &str) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        *self = Self::spawn(self.dir.clone(), more, |_| {});
+        self.wait_for("started: ");
+    }
+
     /// SIGTERM; its exit code.
     pub fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");

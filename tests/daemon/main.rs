@@ -12,6 +12,9 @@
 
 mod harness;
 mod metrics;
+mod network;
+#[path = "../../src/delivery/tests/receiver/mod.rs"]
+mod receiver;
 mod reload;
 mod service;
 mod status;
