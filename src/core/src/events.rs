@@ -131,7 +131,7 @@ fn value(value: &Value) -> EventValue<'_> {
 fn scope_field<'a>(scope: &'a Scope, name: &str) -> Option<EventValue<'a>> {
     match (name, scope) {
         ("ScopeKind", _) => Some(word(scope.kind())),
-        ("JailId", Scope::Jail { jid, .. }) => number(*jid),
+        ("JailId", Scope::Jail { jid, .. }) => jid.and_then(number),
         ("JailName", Scope::Jail { name, .. }) => Some(word(name.as_str())),
         ("JailVnet", Scope::Jail { vnet, .. }) => flag(*vnet),
         ("ContainerId", Scope::Container { id, .. }) => Some(word(id.as_str())),

@@ -13,8 +13,9 @@ pub enum Scope {
     Host,
     /// A FreeBSD jail.
     Jail {
-        /// Jail id.
-        jid: u32,
+        /// Jail id, where the source tells it: an audit record names the jail alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        jid: Option<u32>,
         /// Full name, `parent.child` for a nested one.
         name: Text,
         /// It has a network stack of its own; without one, a capture in it sees the host's traffic.

@@ -219,7 +219,7 @@ fn put_scope(fields: &mut Object, scope: Option<&Scope>) {
     match scope {
         Scope::Host => fields.put("container.id", "host"),
         Scope::Jail { jid, name, .. } => {
-            fields.put("bpfwatch.jid", *jid);
+            fields.put_some("bpfwatch.jid", *jid);
             fields.put("bpfwatch.jail", name.as_str());
         }
         Scope::Container { id, runtime, image, pod, .. } => {

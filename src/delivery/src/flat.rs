@@ -212,7 +212,9 @@ impl Flat {
         match scope {
             Scope::Host => {}
             Scope::Jail { jid, name, .. } => {
-                self.add_number("jid", u64::from(*jid));
+                if let Some(jid) = jid {
+                    self.add_number("jid", u64::from(*jid));
+                }
                 self.add("jail", name.as_str());
             }
             Scope::Container { id, runtime, image, pod, .. } => {

@@ -60,7 +60,7 @@ pub fn scope(scope: &Scope) -> Object {
     match scope {
         Scope::Host => {}
         Scope::Jail { jid, name, vnet, path, hostname } => {
-            out.put("jid", *jid);
+            out.put_some("jid", *jid);
             out.put("name", name.as_str());
             out.put_some("vnet", *vnet);
             out.put_text("path", path.as_ref());

@@ -53,7 +53,13 @@ fn scopes() -> [Scope; 4] {
     let some = || Some("x".into());
     [
         Scope::Host,
-        Scope::Jail { jid: 3, name: "web".into(), vnet: Some(true), path: None, hostname: None },
+        Scope::Jail {
+            jid: Some(3),
+            name: "web".into(),
+            vnet: Some(true),
+            path: None,
+            hostname: None,
+        },
         Scope::Container {
             id: "c".into(),
             runtime: some(),

@@ -221,7 +221,10 @@ pub fn scope(scope: &Scope) -> String {
     match scope {
         Scope::Host => "host".to_owned(),
         Scope::Jail { jid, name: jail, vnet, path, hostname } => {
-            let mut out = format!("jail {} (jid {jid})", name(jail.as_str()));
+            let mut out = format!("jail {}", name(jail.as_str()));
+            if let Some(jid) = jid {
+                let _ = write!(out, " (jid {jid})");
+            }
             match vnet {
                 Some(true) => out.push_str(", network stack of its own"),
                 Some(false) => out.push_str(", on the host's network stack"),
