@@ -1,5 +1,4 @@
-//! FreeBSD: what the system can show about packet capture. None of it is watched yet: the platform says
-//! so, signal by signal, and what works today.
+//! FreeBSD: what the system can show about packet capture, and how bpfwatch looks.
 //!
 //! | question | source | since | what it cannot see |
 //! |---|---|---|---|
@@ -14,8 +13,30 @@
 //! | who may open it | modes and devfs rules of each devfs mount | all | a raw socket in a jail (allow.raw_sockets) is another way |
 //! | capture without /dev/bpf | sockets of netgraph and divert, /dev/netmap, DTrace | all | what they carry |
 //!
+//! | module | duty |
+//! |---|---|
+//! | [`layout`] | the kernel's structs, and what the test compares with FreeBSD's headers |
+//! | [`raw`] | rows, owned |
+//! | [`stats`], [`files`], [`filedesc`], [`procs`], [`jails`] | bytes of sysctls and of `jail_get` to rows |
+//! | [`route`], [`link`] | messages of route and netlink sockets |
+//! | [`decode`] | rows to processes, handles and scopes |
+//! | [`FreebsdPlatform`] | what the program asks of an operating system |
+//!
 //! Everything here builds on every system, so that it is tested where it is written.
 
+mod bytes;
+mod constants;
+pub mod decode;
+pub mod filedesc;
+pub mod files;
+pub mod jails;
+pub mod layout;
+pub mod link;
 mod platform;
+pub mod procs;
+pub mod raw;
+pub mod route;
+pub mod stats;
 
+pub use constants::constants;
 pub use platform::FreebsdPlatform;
