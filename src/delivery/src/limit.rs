@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::format::{Format, Shape};
 use crate::json;
-use crate::visible::ELLIPSIS;
+use crate::visible::cut_bytes;
 
 /// Most bytes of a record unless told: more than any real finding has, and little enough that a queue
 /// of a thousand is no burden.
@@ -54,13 +54,12 @@ impl<F: Cut> Format for Limited<F> {
         if size <= self.limit {
             return;
         }
-        let whole: Value = match out.get(start..).map(serde_json::from_slice) {
+        let mut record: Value = match out.get(start..).map(serde_json::from_slice) {
             Some(Ok(value)) => value,
             _ => Value::Null,
         };
         for (text, items) in STEPS {
             out.truncate(start);
-            let mut record = whole.clone();
             cut(&mut record, text, items);
             if let Value::Object(fields) = &mut record {
                 self.format.mark(fields, size);
@@ -81,7 +80,7 @@ impl<F: Cut> Format for Limited<F> {
 fn cut(value: &mut Value, text: usize, items: usize) {
     match value {
         Value::String(string) if string.len() > text && !is_word(string) => {
-            *string = cut_text(string, text)
+            *string = cut_bytes(string, text).into_owned();
         }
         Value::Array(list) => {
             list.truncate(items);
@@ -98,33 +97,9 @@ pub(crate) fn is_word(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
 }
 
-/// At most `limit` bytes, both ends kept: of a command line the program stands at one end and the
-/// telling flag may stand at the other.
-fn cut_text(text: &str, limit: usize) -> String {
-    let room = limit.saturating_sub(ELLIPSIS.len_utf8());
-    let mut head = room - room / 2;
-    while !text.is_char_boundary(head) {
-        head -= 1;
-    }
-    let mut tail = text.len() - room / 2;
-    while !text.is_char_boundary(tail) {
-        tail += 1;
-    }
-    format!("{}{ELLIPSIS}{}", &text[..head], &text[tail..])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn both_ends_of_a_text_are_kept() {
-        assert_eq!(cut_text(&format!("abc{}xyz", "é".repeat(100)), 9), "abc…xyz");
-        for limit in 3..60 {
-            let text = cut_text(&"漢é".repeat(40), limit);
-            assert!(text.len() <= limit && text.contains(ELLIPSIS), "{limit}: {text}");
-        }
-    }
 
     #[test]
     fn lists_and_texts_are_cut_at_every_depth() {

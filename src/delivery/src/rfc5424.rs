@@ -59,7 +59,7 @@ impl Format for Rfc5424 {
         for (attempt, columns) in VALUE_COLUMNS.into_iter().enumerate() {
             text.clear();
             let room = if self.bare {
-                text.push_str(&cut_bytes(&summary.message, limit / 4));
+                text.push_str(&cut_tail(&summary.message, limit / 4));
                 text.push(' ');
                 limit - 2
             } else {
@@ -184,11 +184,11 @@ fn push_message(out: &mut String, message: &str, limit: usize) {
     }
     out.push(BOM);
     let room = ascii_room.saturating_sub(BOM.len_utf8());
-    out.push_str(&cut_bytes(message, room));
+    out.push_str(&cut_tail(message, room));
 }
 
 /// `text` in at most `limit` bytes, with a `…` at its end where it is longer.
-fn cut_bytes(text: &str, limit: usize) -> Cow<'_, str> {
+fn cut_tail(text: &str, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {
         return Cow::Borrowed(text);
     }

@@ -32,7 +32,7 @@ impl<'a> Summary<'a> {
             Line::Lost(it) => (it.time, &it.host, "lost", lost(it)),
             Line::Session(it) => (it.time, &it.host, "session", session(it)),
             Line::Heartbeat(it) => (it.time, &it.host, "heartbeat", heartbeat(it)),
-            Line::Notice(it) => (it.time, &it.host, "notice", escaped(&it.detail).into_owned()),
+            Line::Notice(it) => (it.time, &it.host, "notice", detail(&it.detail)),
         };
         Self { time, host, kind, message }
     }
@@ -40,6 +40,13 @@ impl<'a> Summary<'a> {
 
 /// Columns that what a log says may take in a sentence.
 const MESSAGE_COLUMNS: usize = 160;
+
+/// Columns of what a notice says.
+const DETAIL_COLUMNS: usize = 512;
+
+fn detail(text: &str) -> String {
+    cut_middle(&escaped(text), DETAIL_COLUMNS).into_owned()
+}
 
 fn short(message: &str) -> String {
     cut_middle(&escaped(message), MESSAGE_COLUMNS).into_owned()

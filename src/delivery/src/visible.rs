@@ -32,8 +32,18 @@ pub fn is_unsafe(c: char) -> bool {
         | 0x1D173..=0x1D17A | 0xE0000..=0xE0FFF)
 }
 
-/// `text` with everything unsafe shown as an escape.
+/// Bytes of a text that are shown at most: more than sensors keep of a command line.
+const TEXT_BYTES: usize = 40 * 1024;
+
+/// `text` with everything unsafe shown as an escape; of more than 40 KiB, both ends.
 pub fn escaped(text: &str) -> Cow<'_, str> {
+    match cut_bytes(text, TEXT_BYTES) {
+        Cow::Borrowed(text) => escape(text),
+        Cow::Owned(text) => Cow::Owned(escape(&text).into_owned()),
+    }
+}
+
+fn escape(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| (0x20..0x7F).contains(&byte)) {
         return Cow::Borrowed(text);
     }
@@ -46,9 +56,16 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
 /// does not push the rest out of sight. The JSON has all of it.
 const NAME_COLUMNS: usize = 200;
 
+/// Bytes of a name that are looked at: characters may take many bytes and few columns.
+const NAME_BYTES: usize = 4096;
+
 /// `text` escaped and at most 200 columns wide, both of its ends kept: for names and paths.
 pub fn name(text: &str) -> Cow<'_, str> {
-    match escaped(text) {
+    let text = match cut_bytes(text, NAME_BYTES) {
+        Cow::Borrowed(text) => escape(text),
+        Cow::Owned(text) => Cow::Owned(escape(&text).into_owned()),
+    };
+    match text {
         Cow::Borrowed(text) => cut_middle(text, NAME_COLUMNS),
         Cow::Owned(text) => match cut_middle(&text, NAME_COLUMNS) {
             Cow::Owned(cut) => Cow::Owned(cut),
@@ -118,6 +135,23 @@ pub fn cut_middle(text: &str, max: usize) -> Cow<'_, str> {
     }
     out.push_str(suffix(text, room / 2));
     Cow::Owned(out)
+}
+
+/// `text` in at most `max` bytes, its middle replaced by `…` where it is longer.
+pub fn cut_bytes(text: &str, max: usize) -> Cow<'_, str> {
+    if text.len() <= max {
+        return Cow::Borrowed(text);
+    }
+    let room = max.saturating_sub(ELLIPSIS.len_utf8());
+    let mut head = room - room / 2;
+    while !text.is_char_boundary(head) {
+        head -= 1;
+    }
+    let mut tail = text.len() - room / 2;
+    while !text.is_char_boundary(tail) {
+        tail += 1;
+    }
+    Cow::Owned(format!("{}{ELLIPSIS}{}", &text[..head], &text[tail..]))
 }
 
 /// `text` in at most `max` columns, its beginning replaced by `…` where it is longer: of a path the
@@ -201,6 +235,15 @@ mod tests {
             // combining marks, which have no width and are text.
             assert!(!plain || c.width().is_some(), "U+{code:04X}");
             assert!(!plain || !c.is_control(), "U+{code:04X}");
+        }
+    }
+
+    #[test]
+    fn cuts_by_bytes_and_keeps_both_ends() {
+        assert_eq!(cut_bytes(&format!("abc{}xyz", "é".repeat(100)), 9), "abc…xyz");
+        for max in 3..60 {
+            let text = cut_bytes(&"漢é".repeat(40), max).into_owned();
+            assert!(text.len() <= max && text.contains(ELLIPSIS), "{max}: {text}");
         }
     }
 
