@@ -10,6 +10,7 @@
 
 mod daemon;
 mod layers;
+pub mod managed;
 mod network;
 mod secret;
 mod sink;
@@ -155,6 +156,14 @@ impl Config {
     /// As `load`, and when somebody else could write one.
     pub fn load_trusted(path: Option<&Path>) -> Result<(Self, Vec<PathBuf>), Failure> {
         layers::load(path, true)
+    }
+
+    /// The keys of one configuration file, as they stand in it.
+    ///
+    /// # Errors
+    /// When it cannot be read, has an unknown key or a wrong value.
+    pub fn keys(file: &Path) -> Result<toml::Table, Failure> {
+        layers::file_keys(file)
     }
 
     /// Reads the text of a configuration.

@@ -59,6 +59,10 @@ pub const STATUS_SOCKET: &str = if cfg!(target_os = "linux") {
     "/var/run/bpfwatch/status.sock"
 };
 
+/// Preferences that MDM manages for the machine: they win over the configuration file.
+pub const MANAGED: Option<&str> =
+    if cfg!(target_os = "macos") { Some(bpfwatch_macos::names::MANAGED) } else { None };
+
 /// Where the daemon keeps what must survive a restart (FHS 3.0, 5.8; hier(7)).
 pub const STATE_DIR: &str =
     if cfg!(target_os = "linux") { "/var/lib/bpfwatch" } else { "/var/db/bpfwatch" };

@@ -19,12 +19,15 @@
 //! | [`decode`] | messages to observations |
 //! | [`holders`] | when a BPF device is released, from events alone |
 //! | [`eslogger`] | recorded messages, as eslogger(1) prints them |
+//! | [`names`], [`profile`] | what deployment goes by, and a configuration profile for MDM |
 //! | [`MacosPlatform`] | what the program asks of an operating system |
 
 pub mod decode;
 pub mod eslogger;
 pub mod holders;
+pub mod names;
 mod platform;
+pub mod profile;
 pub mod raw;
 
 pub use platform::MacosPlatform;

@@ -6,6 +6,7 @@ mod config;
 mod doctor;
 mod emulate;
 mod man;
+mod mdm_profile;
 mod replay;
 mod rules;
 mod run;
@@ -75,6 +76,7 @@ enum Command {
     Emulate(emulate::Emulate),
     Baseline(baseline::Baseline),
     Config(config::Config),
+    MdmProfile(mdm_profile::MdmProfile),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -124,6 +126,7 @@ pub fn run() -> Outcome {
         Command::Emulate(command) => command.run(),
         Command::Baseline(command) => command.run(),
         Command::Config(command) => command.run(),
+        Command::MdmProfile(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     }

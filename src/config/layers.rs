@@ -2,8 +2,7 @@
 //! of their names. Each is checked by itself, so that an error names its own file and line.
 //!
 //! How they come together: a later file's value replaces an earlier one's; lists grow, `[[sink]]` among
-//! them. What an administrator's tools manage by other means (managed preferences) is one more layer,
-//! and the last.
+//! them. Managed preferences, where the system has them, are one more layer, and the last.
 
 use std::fs;
 use std::io::{self, Read};
@@ -13,7 +12,7 @@ use serde::Deserialize as _;
 use toml::{Table, Value};
 
 use super::wrong::Wrong;
-use super::{Config, refuse_untrusted};
+use super::{Config, managed, refuse_untrusted};
 use crate::exit::{Code, Failure};
 use crate::{platform, trust};
 
@@ -45,8 +44,27 @@ pub fn load(path: Option<&Path>, trusted: bool) -> Result<(Config, Vec<PathBuf>)
     for file in folder(main, trusted)? {
         layers.push(read(&file, trusted)?);
     }
+    if let Some(managed) = platform::MANAGED.map(Path::new).filter(|file| file.exists()) {
+        layers.push(read_managed(managed, trusted)?);
+    }
     let files = layers.iter().map(|layer| layer.name.clone()).collect();
     Ok((merge(layers)?, files))
+}
+
+/// The keys of one file, without the folder beside it.
+///
+/// # Errors
+/// When it cannot be read, has an unknown key or a wrong value.
+pub fn file_keys(file: &Path) -> Result<Table, Failure> {
+    read(file, false).map(|layer| layer.keys)
+}
+
+fn read_managed(file: &Path, trusted: bool) -> Result<Layer, Failure> {
+    if trusted {
+        refuse_untrusted("the managed configuration", trust::check(file))?;
+    }
+    let bytes = read_bytes(file)?;
+    Ok(Layer { name: file.to_owned(), keys: managed::keys(&bytes, file)? })
 }
 
 /// The files of the folder beside `main`, in order.
@@ -81,20 +99,28 @@ fn read(file: &Path, trusted: bool) -> Result<Layer, Failure> {
     if trusted && file.exists() {
         refuse_untrusted("the configuration", trust::check(file))?;
     }
+    let bytes = read_bytes(file)?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Failure::new(Code::Config, format!("{} is not UTF-8, so it is no TOML", file.display()))
+    })?;
+    let keys =
+        keys(&text).map_err(|wrong| Failure::new(Code::Config, wrong.at(file)).next(wrong.next))?;
+    Ok(Layer { name: file.to_owned(), keys })
+}
+
+fn read_bytes(file: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error: &io::Error| {
         Failure::file("read the configuration", file, error)
             .next("`bpfwatch config default` prints one to begin with")
     };
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let opened = fs::File::open(file).map_err(|error| failed(&error))?;
-    opened.take(LIMIT + 1).read_to_string(&mut text).map_err(|error| failed(&error))?;
-    if text.len() as u64 > LIMIT {
+    opened.take(LIMIT + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    if bytes.len() as u64 > LIMIT {
         let what = format!("{} is larger than 1 MiB, so it is no configuration", file.display());
         return Err(Failure::new(Code::Config, what));
     }
-    let keys =
-        keys(&text).map_err(|wrong| Failure::new(Code::Config, wrong.at(file)).next(wrong.next))?;
-    Ok(Layer { name: file.to_owned(), keys })
+    Ok(bytes)
 }
 
 /// The keys of a text that is a right configuration by itself.
