@@ -117,7 +117,7 @@ level: critical
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 19] = [
         &["scan"],
         &["watch"],
         &["run"],
@@ -134,6 +134,7 @@ fn every_command_has_help_with_an_example() {
         &["baseline"],
         &["config", "check"],
         &["config", "default"],
+        &["mdm-profile"],
         &["completions"],
         &["man"],
     ];
@@ -191,6 +192,23 @@ fn a_baseline_is_learnt_from_recordings() {
     let again = run(&["baseline", &recording, "--output", &learnt]);
     assert_ne!(again.code, 0);
     assert!(again.err.contains("learnt.yml"), "{}", again.err);
+}
+
+#[test]
+fn a_profile_for_mdm_carries_the_settings_of_the_file() {
+    let dir = folder("mdm");
+    let config = file(&dir, "fleet.toml", "level = \"high\"\n[heartbeat]\ninterval_s = 60\n");
+    let made = run(&["mdm-profile", "--team-id", "ABCDE12345", "--config", &config]).exits(0);
+    let wanted = "<key>interval_s</key>\n\t\t\t\t<integer>60</integer>";
+    assert!(
+        made.out.contains("<string>high</string>") && made.out.contains(wanted),
+        "{}",
+        made.out
+    );
+    let wrong = file(&dir, "wrong.toml", "lvel = \"high\"\n");
+    let refused = run(&["mdm-profile", "--team-id", "ABCDE12345", "--config", &wrong]).exits(78);
+    assert!(refused.err.contains("did you mean `level`?"), "{}", refused.err);
+    run(&["mdm-profile", "--team-id", "abc"]).exits(64);
 }
 
 #[test]
