@@ -1,12 +1,14 @@
 //! A rule and its ADS page for the terminal.
 //!
-//! The page is Markdown of a simple kind: headings, lists, paragraphs, code. Headings are set in bold
-//! and paragraphs are wrapped; everything else reads as it is.
+//! The page is Markdown of a simple kind: headings, lists, paragraphs, links, code. Headings are set in
+//! bold, paragraphs are wrapped, a link shows its address; everything else reads as it is.
 
 use bpfwatch_core::rules::Rule;
 use bpfwatch_delivery::style::{Paint, Style};
 use bpfwatch_delivery::visible;
 
+/// Columns of the facts' keys.
+const KEYS: usize = 10;
 /// Lines are no longer than this, however wide the terminal is.
 const WIDEST: usize = 100;
 
@@ -15,24 +17,33 @@ pub fn render(rule: &Rule, kind: &str, style: &Style) -> String {
     let mut out = String::new();
     style.push(&mut out, Paint::Bold, &visible::escaped(&rule.shown.title));
     out.push('\n');
-    let mut fact = |key: &str, value: &str| {
-        if !value.is_empty() {
-            style.push(&mut out, Paint::Dim, &format!("{key:<10}"));
-            out += &visible::escaped(value);
+    let mut fact = |key: &str, paint: Paint, value: &str| {
+        if value.is_empty() {
+            return;
+        }
+        let width = style.width.map_or(usize::MAX, |width| width.min(WIDEST));
+        let value = visible::escaped(value);
+        let pieces = visible::wrap(&value, width.saturating_sub(KEYS).max(20));
+        for (index, piece) in pieces.iter().enumerate() {
+            let key = if index == 0 { key } else { "" };
+            style.push(&mut out, Paint::Dim, &format!("{key:<KEYS$}"));
+            style.push(&mut out, paint, piece);
             out.push('\n');
         }
     };
-    fact("id", &rule.shown.id);
-    fact("level", rule.shown.level.as_str());
-    fact("kind", kind);
-    fact("logsource", &rule.logsource);
-    fact("status", rule.status.as_deref().unwrap_or_default());
-    fact("tags", &rule.shown.tags.join(", "));
-    fact("author", rule.shown.author.as_deref().unwrap_or_default());
-    fact("license", rule.shown.license.as_deref().unwrap_or_default());
-    fact("file", &format!("{}:{}", rule.path, rule.line));
+    let plain = Paint::Plain;
+    let level = rule.shown.level;
+    fact("id", plain, &rule.shown.id);
+    fact("level", Paint::of_level(level), level.as_str());
+    fact("kind", plain, kind);
+    fact("logsource", plain, &rule.logsource);
+    fact("status", plain, rule.status.as_deref().unwrap_or_default());
+    fact("tags", plain, &rule.shown.tags.join(", "));
+    fact("author", plain, rule.shown.author.as_deref().unwrap_or_default());
+    fact("license", plain, rule.shown.license.as_deref().unwrap_or_default());
+    fact("file", plain, &format!("{}:{}", rule.path, rule.line));
     if let Some(field) = &rule.never_here {
-        fact("here", &format!("never matches: this system has no {field}"));
+        fact("here", Paint::Yellow, &format!("never matches: this system has no {field}"));
     }
     out.push('\n');
     match &rule.page {
@@ -86,7 +97,8 @@ fn push_markdown(out: &mut String, style: &Style, text: &str) {
         } else {
             let marker = marker(bare);
             let lead = format!("{indent}{marker}");
-            push_wrapped(out, style, &visible::escaped(&lead), &bare[marker.len()..]);
+            let text = unlinked(&bare[marker.len()..]);
+            push_wrapped(out, style, &visible::escaped(&lead), &text);
         }
     }
 }
@@ -109,6 +121,30 @@ fn marker(line: &str) -> &str {
     }
 }
 
+/// `[text](address)` as `text (address)`.
+fn unlinked(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, link)) = rest.split_once('[') {
+        let whole = link.split_once("](").and_then(|(text, after)| {
+            let (address, after) = after.split_once(')')?;
+            (!text.contains('[') && !address.contains(' ')).then_some((text, address, after))
+        });
+        out += before;
+        match whole {
+            Some((text, address, after)) => {
+                out += &format!("{text} ({address})");
+                rest = after;
+            }
+            None => {
+                out.push('[');
+                rest = link;
+            }
+        }
+    }
+    out + rest
+}
+
 fn push_wrapped(out: &mut String, style: &Style, lead: &str, text: &str) {
     let width = style.width.map_or(usize::MAX, |width| width.min(WIDEST));
     let text = visible::escaped(text);
@@ -127,6 +163,12 @@ fn push_wrapped(out: &mut String, style: &Style, lead: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_shows_its_address() {
+        assert_eq!(unlinked("- [T1](https://a/) and [b] (c)"), "- T1 (https://a/) and [b] (c)");
+        assert_eq!(unlinked("a[0](x y) [[b](c)"), "a[0](x y) [b (c)");
+    }
 
     #[test]
     fn the_title_is_said_once() {
