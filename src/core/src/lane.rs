@@ -249,7 +249,7 @@ impl Lane {
         let Kind::Logged { record } = &observation.kind else { return };
         let event = LoggedEvent::new(record, os, observation.actor.as_deref());
         let found = self.rules.evaluate(&event);
-        self.counters.withheld += found.withheld.len() as u64;
+        self.count_withheld(&found);
         if found.hits.is_empty() && found.correlated.is_empty() {
             return;
         }
