@@ -1,10 +1,18 @@
-//! Every format that `replay` reads: bpfwatch's own, and those that the platform packages decode.
+//! Every format that is read: bpfwatch's own, those of logs, and those that the platform packages decode.
 
 use bpfwatch_core::decoder::LineDecoder;
+use bpfwatch_inputs::auditd::Auditd;
 use bpfwatch_inputs::recording::Recording;
+use bpfwatch_inputs::windows::{Evtx, WindowsJson};
 use bpfwatch_macos::eslogger::Eslogger;
 
 /// The formats, in the order in which they are tried on a file's content.
 pub fn formats() -> Vec<Box<dyn LineDecoder>> {
-    vec![Box::new(Recording), Box::new(Eslogger::default())]
+    vec![
+        Box::new(Recording),
+        Box::new(Eslogger::default()),
+        Box::new(Evtx::default()),
+        Box::new(WindowsJson::default()),
+        Box::new(Auditd::default()),
+    ]
 }

@@ -1,12 +1,14 @@
-//! What a recorded format with one record a line is to the replay: a name, a way to recognise it and a
-//! function from a line to observations.
+//! What a recorded format is to the replay: a name, a way to recognise it and a function from a line, or a
+//! block of bytes, to observations.
 //!
 //! Decoders of what an operating system itself writes live in that system's package; the program hands
 //! them to the replay reader, which knows none of them by name.
 
+use std::time::Duration;
+
 use crate::observation::{Observation, Origin, Os};
 
-/// A format with one record a line.
+/// A format with one record a line, or several in a block of one size.
 ///
 /// Lines are decoded on several threads at once and put back in order afterwards, so a decoder keeps
 /// nothing from one line to the next.
@@ -32,6 +34,16 @@ pub trait LineDecoder: Send + Sync {
         None
     }
 
+    /// Of a binary format: how its bytes are cut. `None` for lines.
+    fn blocks(&self) -> Option<Blocks> {
+        None
+    }
+
+    /// Decodes one block of a binary format and hands each of its records to `receive`, in order.
+    fn decode_block(&self, block: &[u8], receive: &mut dyn FnMut(Record)) {
+        let _ = (block, receive);
+    }
+
     /// Decodes one line, without its newline, and appends what it says to `out`.
     ///
     /// # Errors
@@ -41,9 +53,37 @@ pub trait LineDecoder: Send + Sync {
 
 /// What a source's observations have to pass one after the other, where a line alone does not say
 /// enough, such as whether the descriptor that a process closed was the last one.
-pub trait Sequence {
+pub trait Sequence: Send {
     /// Takes the next observation and appends what becomes of it to `out`.
     fn pass(&mut self, observation: Observation, out: &mut Vec<Observation>);
+
+    /// Nothing more comes, or nothing has for [`IDLE`]: what waits for more of itself does so in vain.
+    fn flush(&mut self, out: &mut Vec<Observation>) {
+        let _ = out;
+    }
+}
+
+/// How long a followed file is silent before its [`Sequence`] gives out what it holds.
+pub const IDLE: Duration = Duration::from_secs(2);
+
+/// How a binary format is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocks {
+    /// Bytes before the first block.
+    pub header: usize,
+    /// Bytes of each block.
+    pub size: usize,
+}
+
+/// One record of a block.
+#[derive(Debug, PartialEq)]
+pub struct Record {
+    /// The number that the format gives it; of a record that cannot be read, where that is known.
+    pub number: Option<u64>,
+    /// What it says.
+    pub observations: Vec<Observation>,
+    /// What it is, or why it could not be decoded.
+    pub decoded: Result<Decoded, LineError>,
 }
 
 /// What a line was.
@@ -55,6 +95,8 @@ pub enum Decoded {
     Skipped,
     /// It says where the following lines come from.
     Origin(Box<Origin>),
+    /// It was understood, its observations are appended, and it says where they come from.
+    From(Box<Origin>),
 }
 
 /// Why a line could not be decoded. The reader adds file and line number.

@@ -7,7 +7,7 @@
 //! | module | duty |
 //! |---|---|
 //! | [`time`], [`text`], [`arguments`] | values that come from outside, bounded and always valid |
-//! | [`process`], [`scope`], [`handle`], [`logged`], [`observation`], [`wire`] | what a sensor can say |
+//! | [`process`], [`scope`], [`handle`], [`protocols`], [`logged`], [`observation`], [`wire`] | what a sensor can say |
 //! | [`session`] | a handle from open to close |
 //! | [`rules`] | Sigma: loading, evaluation, expected filters, correlation |
 //! | [`events`] | what rules see |
@@ -32,6 +32,7 @@ pub mod observation;
 pub mod pipeline;
 pub mod platform;
 pub mod process;
+pub mod protocols;
 pub mod redact;
 pub mod report;
 pub mod rules;

@@ -1,6 +1,6 @@
-//! A chunk of lines to observations: the part of a replay that runs on several cores.
+//! A chunk of lines, or a block of a binary format, to observations: the part of a replay that runs on several cores.
 
-use bpfwatch_core::decoder::{Decoded, LineDecoder, LineError};
+use bpfwatch_core::decoder::{Decoded, LineDecoder, LineError, Record};
 use bpfwatch_core::observation::{Observation, Origin};
 
 use crate::source::{Chunk, LINE_CAP};
@@ -14,6 +14,8 @@ pub(crate) enum Item {
     Observations(Vec<Observation>),
     /// A line that could not be used, counted from 0 within the chunk.
     Problem { line: u64, error: LineError },
+    /// A record of a block that could not be used, with its number where that is known.
+    BadRecord { number: Option<u64>, error: LineError },
 }
 
 /// What a chunk held.
@@ -26,6 +28,8 @@ pub(crate) struct Parsed {
     pub(crate) skipped: u64,
     /// Bytes of the source read up to its end.
     pub(crate) read: u64,
+    /// Where the last observations came from, if they said so.
+    pub(crate) origin: Option<Box<Origin>>,
 }
 
 /// Decodes every line of `chunk`.
@@ -37,6 +41,11 @@ pub(crate) fn parse(chunk: &Chunk, decoder: &dyn LineDecoder) -> Parsed {
         return parsed;
     }
     let mut found = Vec::new();
+    if decoder.blocks().is_some() {
+        decoder.decode_block(&chunk.bytes, &mut |record| parsed.record(record, &mut found));
+        parsed.flush(&mut found);
+        return parsed;
+    }
     let mut start = 0;
     let ends = memchr::memchr_iter(b'\n', &chunk.bytes).chain(
         // The last line of a cut file has no newline.
@@ -69,14 +78,51 @@ impl Parsed {
             Ok(Decoded::Skipped) => self.skipped += 1,
             Ok(Decoded::Origin(origin)) => {
                 self.flush(found);
+                self.origin = None;
                 self.items.push(Item::Origin(origin));
             }
+            Ok(Decoded::From(origin)) => self.came_from(origin, before, found),
             Err(error) => {
                 found.truncate(before);
                 self.flush(found);
                 self.items.push(Item::Problem { line: number, error });
             }
         }
+    }
+
+    fn record(&mut self, record: Record, found: &mut Vec<Observation>) {
+        let Record { number, mut observations, decoded } = record;
+        self.lines += 1;
+        let before = found.len();
+        match decoded {
+            Ok(Decoded::Observed) => found.append(&mut observations),
+            Ok(Decoded::Skipped) => self.skipped += 1,
+            Ok(Decoded::Origin(origin)) => {
+                self.flush(found);
+                self.origin = None;
+                self.items.push(Item::Origin(origin));
+            }
+            Ok(Decoded::From(origin)) => {
+                found.append(&mut observations);
+                self.came_from(origin, before, found);
+            }
+            Err(error) => {
+                self.flush(found);
+                self.items.push(Item::BadRecord { number, error });
+            }
+        }
+    }
+
+    /// What was found from `before` on comes from `origin`, as what comes next does as a rule.
+    fn came_from(&mut self, origin: Box<Origin>, before: usize, found: &mut Vec<Observation>) {
+        if self.origin.as_ref() == Some(&origin) || found.len() == before {
+            return;
+        }
+        let its_own = found.split_off(before);
+        self.flush(found);
+        *found = its_own;
+        self.items.push(Item::Origin(origin.clone()));
+        self.origin = Some(origin);
     }
 
     fn flush(&mut self, found: &mut Vec<Observation>) {

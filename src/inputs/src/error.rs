@@ -7,20 +7,36 @@ use std::sync::Arc;
 
 use bpfwatch_core::decoder::LineError;
 
-/// A line that could not be used. The rest of its file goes on.
+/// Where in a source a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A line, from 1.
+    Line(u64),
+    /// A record: the number that its format gives it, or its place among the file's records, from 1.
+    Record(u64),
+    /// A block of a binary file, from 1.
+    Block(u64),
+}
+
+/// A record that could not be used. The rest of its file goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// File, or `standard input`.
     pub source: Arc<str>,
-    /// Line, from 1.
-    pub line: u64,
+    /// Where in it.
+    pub place: Place,
     /// What is wrong with it.
     pub error: LineError,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.source, self.line, self.error)
+        let Self { source, error, .. } = self;
+        match self.place {
+            Place::Line(line) => write!(f, "{source}:{line}: {error}"),
+            Place::Record(number) => write!(f, "{source}: record {number}: {error}"),
+            Place::Block(number) => write!(f, "{source}: block {number}: {error}"),
+        }
     }
 }
 

@@ -10,12 +10,20 @@
 //! Formats that an operating system writes are decoded in that system's package and come here as a
 //! [`LineDecoder`](bpfwatch_core::decoder::LineDecoder).
 
+pub mod auditd;
 mod chunk;
+mod compressed;
+mod deliver;
 pub mod detect;
 pub mod error;
+mod json;
 mod ordered;
+mod peek;
 pub mod reader;
 pub mod recording;
 mod source;
 #[cfg(test)]
 mod testing;
+mod text;
+mod time;
+pub mod windows;

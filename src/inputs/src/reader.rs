@@ -4,12 +4,12 @@ use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bpfwatch_core::decoder::{LineDecoder, Sequence};
-use bpfwatch_core::observation::{Origin, Os};
+use bpfwatch_core::decoder::LineDecoder;
+use bpfwatch_core::observation::Os;
 use bpfwatch_core::pipeline::Batch;
 use bpfwatch_core::text::Text;
 
-use crate::chunk::{Item, Parsed};
+use crate::deliver::Deliverer;
 use crate::detect;
 use crate::error::{Problem, ReadError};
 use crate::ordered::{self, End};
@@ -37,7 +37,7 @@ pub struct Options {
 pub enum Delivery {
     /// Observations, at least one.
     Batch(Batch),
-    /// A line that could not be used.
+    /// A record that could not be used.
     Problem(Problem),
     /// How far reading has come.
     Progress(Progress),
@@ -48,22 +48,22 @@ pub enum Delivery {
 pub struct Progress {
     /// Bytes delivered.
     pub read: u64,
-    /// Bytes in all; `None` where a source is a pipe.
+    /// Bytes in all; `None` where a source is a pipe or compressed.
     pub total: Option<u64>,
 }
 
 /// What was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Bytes.
+    /// Bytes, after decompression.
     pub bytes: u64,
-    /// Lines, blank ones too.
+    /// Lines, blank ones too; of a binary file its records.
     pub lines: u64,
     /// Observations delivered.
     pub observations: u64,
-    /// Well-formed lines that bpfwatch has no use for.
+    /// Well-formed records that bpfwatch has no use for.
     pub skipped: u64,
-    /// Lines that could not be used.
+    /// Records that could not be used.
     pub problems: u64,
     /// The receiver asked for no more.
     pub stopped: bool,
@@ -105,20 +105,19 @@ pub fn read(
                 }
             }
         };
-        let mut file = OneSource {
-            name: &name,
-            origin: Arc::new(default_origin(options, decoder)),
-            renumber: !decoder.keeps_seq(),
-            sequence: decoder.sequence(),
-            before: summary.bytes,
-            lines: 0,
-            total,
-            next_seq: &mut next_seq,
-            summary: &mut summary,
-            receive,
-        };
-        let end =
-            ordered::run(cutter, decoder, workers(options), &mut |parsed| file.deliver(parsed));
+        let counting = cutter.counting(decoder);
+        let mut deliverer = Deliverer::new(&name, decoder, counting, options);
+        deliverer.next_seq = next_seq;
+        let before = summary.bytes;
+        let mut end = ordered::run(cutter, decoder, workers(options), &mut |parsed| {
+            deliverer.chunk(parsed, receive)?;
+            receive(Delivery::Progress(Progress { read: before + deliverer.summary.bytes, total }))
+        });
+        if matches!(end, End::Complete) && deliverer.flush(receive).is_break() {
+            end = End::Stopped;
+        }
+        next_seq = deliverer.next_seq;
+        summary.add(&deliverer.summary);
         match end {
             End::Complete => {}
             End::Stopped => {
@@ -132,74 +131,17 @@ pub fn read(
     Ok(summary)
 }
 
+impl Summary {
+    fn add(&mut self, other: &Summary) {
+        self.bytes += other.bytes;
+        self.lines += other.lines;
+        self.observations += other.observations;
+        self.skipped += other.skipped;
+        self.problems += other.problems;
+    }
+}
+
 fn workers(options: &Options) -> usize {
     let wanted = options.workers.or_else(|| std::thread::available_parallelism().ok());
     wanted.map_or(1, NonZero::get).min(MOST_WORKERS)
-}
-
-fn default_origin(options: &Options, decoder: &dyn LineDecoder) -> Origin {
-    Origin {
-        host: options.host.clone().unwrap_or_else(|| Text::from("unknown")),
-        os: options.os.or(decoder.os()).unwrap_or(Os::Linux),
-        os_version: None,
-        boot_id: None,
-    }
-}
-
-/// The delivery of one source.
-struct OneSource<'a> {
-    name: &'a Arc<str>,
-    origin: Arc<Origin>,
-    renumber: bool,
-    sequence: Option<Box<dyn Sequence>>,
-    /// Bytes of the sources before this one.
-    before: u64,
-    /// Lines of this source delivered so far.
-    lines: u64,
-    total: Option<u64>,
-    next_seq: &'a mut u64,
-    summary: &'a mut Summary,
-    receive: &'a mut dyn FnMut(Delivery) -> ControlFlow<()>,
-}
-
-impl OneSource<'_> {
-    fn deliver(&mut self, parsed: Parsed) -> ControlFlow<()> {
-        for item in parsed.items {
-            match item {
-                Item::Origin(origin) => self.origin = Arc::new(*origin),
-                Item::Observations(mut observations) => {
-                    if let Some(sequence) = &mut self.sequence {
-                        let decoded = std::mem::take(&mut observations);
-                        for observation in decoded {
-                            sequence.pass(observation, &mut observations);
-                        }
-                        if observations.is_empty() {
-                            continue;
-                        }
-                    }
-                    if self.renumber {
-                        for observation in &mut observations {
-                            observation.seq = *self.next_seq;
-                            *self.next_seq += 1;
-                        }
-                    }
-                    self.summary.observations += observations.len() as u64;
-                    let origin = Arc::clone(&self.origin);
-                    (self.receive)(Delivery::Batch(Batch { origin, observations }))?;
-                }
-                Item::Problem { line, error } => {
-                    self.summary.problems += 1;
-                    let line = self.lines + line + 1;
-                    let source = Arc::clone(self.name);
-                    (self.receive)(Delivery::Problem(Problem { source, line, error }))?;
-                }
-            }
-        }
-        self.lines += parsed.lines;
-        self.summary.lines += parsed.lines;
-        self.summary.skipped += parsed.skipped;
-        self.summary.bytes = self.before + parsed.read;
-        let progress = Progress { read: self.summary.bytes, total: self.total };
-        (self.receive)(Delivery::Progress(progress))
-    }
 }

@@ -1,4 +1,4 @@
-//! Bytes of a file or a pipe, cut into chunks of whole lines.
+//! Bytes of a file or a pipe, cut into chunks of whole lines or into blocks of one size.
 //!
 //! A regular file is read in chunks of about [`CHUNK`] bytes. From anything else a chunk is whatever
 //! one read gives, up to its last newline: a line from a slow pipe goes on as soon as it is there.
@@ -9,7 +9,9 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::detect;
+use crate::deliver::Counting;
+use crate::{compressed, detect, json};
+use bpfwatch_core::decoder::{Blocks, LineDecoder};
 
 /// Bytes read at once from a regular file.
 pub(crate) const CHUNK: usize = 256 * 1024;
@@ -53,13 +55,30 @@ impl Source {
             Source::Stdin => stdin().ok()?.metadata().ok()?,
             Source::Stream { .. } => return None,
         };
-        metadata.is_file().then_some(metadata.len())
+        (metadata.is_file() && !self.is_compressed()).then_some(metadata.len())
+    }
+}
+
+impl Source {
+    fn is_compressed(&self) -> bool {
+        let Source::Path(path) = self else { return false };
+        let mut start = [0; 4];
+        let read = File::open(path).and_then(|mut file| file.read(&mut start));
+        read.is_ok_and(|read| compressed::kind(&start[..read]).is_some())
     }
 }
 
 /// Standard input without the buffer of [`std::io::Stdin`], so that it can be told a file from a pipe.
 fn stdin() -> io::Result<File> {
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+fn regular_or_not(file: File) -> io::Result<(Box<dyn Read + Send>, bool)> {
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok((Box::new(file), metadata.is_file()))
 }
 
 /// A piece of the source: whole lines, except at the end of a file that was cut.
@@ -81,25 +100,50 @@ pub(crate) struct Cutter {
     pub(crate) bytes: u64,
     chunk: usize,
     line_cap: usize,
+    blocks: Option<Blocks>,
+    blocks_given: u64,
+    /// The lines are records that were cut out of JSON.
+    reframed: bool,
 }
 
 impl Cutter {
-    /// Opens `source`.
+    /// Opens `source`: decompressed, and JSON that is no line by line cut into lines.
     pub(crate) fn open(source: Source) -> io::Result<Self> {
-        let file = match source {
-            Source::Path(path) => File::open(path)?,
-            Source::Stdin => stdin()?,
-            Source::Stream { bytes, .. } => return Ok(Self::new(bytes, false, CHUNK, LINE_CAP)),
+        let (input, regular): (Box<dyn Read + Send>, bool) = match source {
+            Source::Path(path) => regular_or_not(File::open(path)?)?,
+            Source::Stdin => regular_or_not(stdin()?)?,
+            Source::Stream { bytes, .. } => (bytes, false),
         };
-        let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
+        let input = compressed::open(input)?;
+        let (input, reframed) = json::open(input)?;
+        let mut cutter = Self::new(input, regular, CHUNK, LINE_CAP);
+        cutter.reframed = reframed;
+        Ok(cutter)
+    }
+
+    /// Cuts as the format wants it, and tells how its problems are placed.
+    pub(crate) fn counting(&mut self, decoder: &dyn LineDecoder) -> Counting {
+        self.blocks = decoder.blocks();
+        match self.blocks {
+            Some(_) => Counting::Blocks,
+            None if self.reframed => Counting::Records,
+            None => Counting::Lines,
         }
-        Ok(Self::new(Box::new(file), metadata.is_file(), CHUNK, LINE_CAP))
     }
 
     fn new(input: Box<dyn Read + Send>, regular: bool, chunk: usize, line_cap: usize) -> Self {
-        Self { input, regular, rest: Vec::new(), ended: false, bytes: 0, chunk, line_cap }
+        Self {
+            input,
+            regular,
+            rest: Vec::new(),
+            ended: false,
+            bytes: 0,
+            chunk,
+            line_cap,
+            blocks: None,
+            blocks_given: 0,
+            reframed: false,
+        }
     }
 
     /// Whether it is a file, of which no read waits.
@@ -130,6 +174,9 @@ impl Cutter {
         chunk.overlong = None;
         buffer.clear();
         std::mem::swap(buffer, &mut self.rest);
+        if let Some(blocks) = self.blocks {
+            return self.next_block(blocks, buffer);
+        }
         let mut searched = 0;
         loop {
             if self.ended || !self.regular || buffer.len() >= self.chunk {
@@ -152,6 +199,21 @@ impl Cutter {
             }
             self.fill(buffer)?;
         }
+    }
+
+    /// The next block; at the end of a file that was cut, what there is of it.
+    fn next_block(&mut self, blocks: Blocks, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let skip = if self.blocks_given == 0 { blocks.header } else { 0 };
+        self.blocks_given += 1;
+        let want = skip + blocks.size;
+        while buffer.len() < want && !self.ended {
+            self.fill(buffer)?;
+        }
+        let end = want.min(buffer.len());
+        self.rest.extend_from_slice(&buffer[end..]);
+        buffer.truncate(end);
+        buffer.drain(..skip.min(end));
+        Ok(!buffer.is_empty())
     }
 
     /// Reads once, or a whole chunk from a regular file.

@@ -195,7 +195,8 @@ impl Unit {
             // Nobody is known to hold it: each such handle stands for itself.
             add(capture.id.as_bytes());
         }
-        if let (None, Some(record)) = (self.subject(), &self.record) {
+        let unnamed = self.subject().is_none_or(|process| process.image.is_none());
+        if let (true, Some(record)) = (unnamed, &self.record) {
             // Who did what, by which log: how often is told by the count.
             add(record.log.as_str().as_bytes());
             add(record.subject.as_ref().map_or("", Text::as_str).as_bytes());

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bpfwatch_core::finding::{Evidence, Finding, ProcessView, RecordView, SessionView};
+use bpfwatch_core::observation::Os;
 
 use super::words;
 use crate::style::{Paint, Style};
@@ -49,7 +50,7 @@ pub fn push(style: &Style, out: &mut String, finding: &Finding) {
     match scope {
         Some(scope) => block.pair("scope", &scope),
         // A log of another machine tells nothing about scopes.
-        None if finding.record.is_some() => {}
+        None if finding.record.is_some() || finding.host.os == Os::Windows => {}
         None => block.pair("scope", "unknown"),
     }
     others(&mut block, finding);
