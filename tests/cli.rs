@@ -475,14 +475,14 @@ fn bad_lines_are_named_and_the_rest_goes_on() {
     let lax = run(&args).exits(0);
     assert!(lax.err.contains("bad.jsonl:3: "), "{}", lax.err);
     assert!(lax.err.contains("bad.jsonl:7: "), "{}", lax.err);
-    assert!(lax.err.contains("2 bad lines"), "{}", lax.err);
+    assert!(lax.err.contains("2 bad records"), "{}", lax.err);
     assert!(lax.out.contains("Sniffer of the tests"), "{}", lax.out);
     let strict = run(&[&args[..], &["--strict"]].concat()).exits(65);
     assert_eq!(strict.out, lax.out, "everything is read all the same");
     // Of the right kind after all, and every line bad: shown up to a limit.
     let many = file(&dir, "many", &"junk\n".repeat(500));
     let many = run(&["replay", &many, "--input", "recording"]).exits(0);
-    assert!(many.err.contains("500 bad lines"), "{}", many.err);
+    assert!(many.err.contains("500 bad records"), "{}", many.err);
     assert!(many.err.lines().count() < 30, "{}", many.err);
 }
 

@@ -185,7 +185,7 @@ impl Target {
             text += &format!(", {} of no interest", output::counted(read.skipped, "record"));
         }
         if read.problems > 0 {
-            let bad = output::counted(read.problems, "bad line");
+            let bad = output::counted(read.problems, "bad record");
             text += &format!(", {bad}");
         }
         output::note(&text);
@@ -246,7 +246,7 @@ pub(super) fn tell(progress: &mut Progress, problem: &Problem, count: u64) {
         output::warn(&problem.to_string());
     }
     if count == SHOWN_PROBLEMS {
-        output::warn("more bad lines are counted, but not shown");
+        output::warn("more bad records are counted, but not shown");
     }
 }
 
@@ -260,7 +260,9 @@ pub(super) fn failed(error: &ReadError) -> Failure {
             format!("{source_name}: reading failed after {bytes} bytes: {}", plain(error)),
         ),
         ReadError::UnknownFormat { .. } => Failure::new(Code::Data, error.to_string()),
-        ReadError::UnknownInput { .. } => Failure::new(Code::Usage, error.to_string()),
+        ReadError::UnknownInput { .. } | ReadError::NotFollowed { .. } => {
+            Failure::new(Code::Usage, error.to_string())
+        }
         ReadError::Worker { .. } => Failure::new(Code::Software, error.to_string()),
     }
 }

@@ -2,9 +2,13 @@
 
 use bpfwatch_core::decoder::LineDecoder;
 use bpfwatch_inputs::auditd::Auditd;
+use bpfwatch_inputs::kubernetes::KubernetesAudit;
+use bpfwatch_inputs::network::NetworkSyslog;
 use bpfwatch_inputs::recording::Recording;
 use bpfwatch_inputs::windows::{Evtx, WindowsJson};
 use bpfwatch_macos::eslogger::Eslogger;
+
+use super::now;
 
 /// The formats, in the order in which they are tried on a file's content.
 pub fn formats() -> Vec<Box<dyn LineDecoder>> {
@@ -13,6 +17,8 @@ pub fn formats() -> Vec<Box<dyn LineDecoder>> {
         Box::new(Eslogger::default()),
         Box::new(Evtx::default()),
         Box::new(WindowsJson::default()),
+        Box::new(KubernetesAudit::default()),
         Box::new(Auditd::default()),
+        Box::new(NetworkSyslog::new(now())),
     ]
 }

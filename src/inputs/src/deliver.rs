@@ -55,6 +55,16 @@ pub(crate) struct Deliverer<'a> {
 /// Who takes what is delivered.
 pub(crate) type Receive<'a> = dyn FnMut(Delivery) -> ControlFlow<()> + 'a;
 
+/// Where observations come from that do not say so.
+pub(crate) fn default_origin(options: &Options, os: Option<Os>) -> Origin {
+    Origin {
+        host: options.host.clone().unwrap_or_else(|| Text::from("unknown")),
+        os: options.os.or(os).unwrap_or(Os::Linux),
+        os_version: None,
+        boot_id: None,
+    }
+}
+
 impl<'a> Deliverer<'a> {
     /// For a source of this name.
     pub(crate) fn new(
@@ -63,12 +73,7 @@ impl<'a> Deliverer<'a> {
         counting: Counting,
         options: &Options,
     ) -> Self {
-        let origin = Origin {
-            host: options.host.clone().unwrap_or_else(|| Text::from("unknown")),
-            os: options.os.or(decoder.os()).unwrap_or(Os::Linux),
-            os_version: None,
-            boot_id: None,
-        };
+        let origin = default_origin(options, decoder.os());
         Self {
             name: Arc::clone(name),
             decoder,

@@ -80,6 +80,12 @@ pub enum ReadError {
         /// Names of the formats.
         known: Vec<&'static str>,
     },
+    /// A format that cannot be followed as it grows.
+    #[error("a file of format {name} cannot be followed; use `bpfwatch replay` on it")]
+    NotFollowed {
+        /// The format.
+        name: &'static str,
+    },
     /// A thread of the reader ended early, which is an error in bpfwatch.
     #[error("{source_name}: a reader thread failed; please report this as a bug")]
     Worker {

@@ -12,7 +12,7 @@ const START: usize = 4096;
 
 /// The bytes of the source, and whether they were cut anew.
 pub(crate) fn open(input: Box<dyn Read + Send>) -> io::Result<(Box<dyn Read + Send>, bool)> {
-    let (start, input) = peek(input, START, |start| decided(start))?;
+    let (start, input) = peek(input, START, decided)?;
     let Some(level) = level(&start) else { return Ok((Box::new(input), false)) };
     Ok((Box::new(Records::new(input, level)), true))
 }

@@ -16,9 +16,8 @@ use bpfwatch_core::protocols::{ether_type, ip_protocol};
 use bpfwatch_core::text::Text;
 
 use super::events::{Event, kind_of};
-use super::record::unhex;
 use super::syscalls::{self, Call};
-use crate::text::shortened;
+use crate::text::{shortened, unhex};
 
 /// Capture sockets that are known at once; over it the oldest is forgotten.
 const MAX_HANDLES: usize = 4096;
@@ -72,11 +71,13 @@ impl Meaning {
             let interface = Interface { name: name.clone(), netns: None, count: None, role: None };
             say(&actor, Kind::InterfacePromiscuous { interface, on });
         }
+        let by_call = event.records.iter().find(|record| kind_of(record) == "SYSCALL");
+        let by_call = by_call.and_then(|record| subject(record));
         for mut record in event.records {
             let message = message(&record, actor.as_deref());
             let whole = Arc::make_mut(&mut record);
             whole.message = message;
-            whole.subject = subject(whole);
+            whole.subject = subject(whole).or_else(|| by_call.clone());
             if let (Some(syscall), "SYSCALL") = (&syscall, kind_of(whole)) {
                 whole.fields.push("SYSCALL", Value::text(syscalls::name(syscall.call)));
             }
@@ -297,8 +298,10 @@ fn arguments(event: &Event) -> Option<Arguments> {
             list.extend_from_slice(value.as_str().as_bytes());
         }
         if let Some(rest) = string(record, super::record::REST) {
-            count =
-                count.saturating_add(u32::try_from(rest.split('\0').count()).unwrap_or(u32::MAX));
+            let more = rest.split('\0').count() as u64;
+            count = count.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+            // The next record may go on with the last of them.
+            last = last.map(|last| last.saturating_add(more));
             list.push(0);
             list.extend_from_slice(rest.as_bytes());
         }

@@ -14,6 +14,7 @@ use bpfwatch_core::time::Timestamp;
 use memchr::memmem;
 
 use super::events::Events;
+use crate::text::unhex;
 
 /// Fields kept of a record, so that an execution with 100,000 arguments is no list of 100,000.
 const MAX_ARGUMENTS: usize = 128;
@@ -252,13 +253,4 @@ fn spaced(mut bytes: Vec<u8>) -> Vec<u8> {
     }
     bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
     bytes
-}
-
-/// Bytes from hexadecimal; `None` where it is none.
-pub(super) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
-    if text.is_empty() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    let digit = |byte: u8| (byte as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
