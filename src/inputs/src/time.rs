@@ -27,24 +27,26 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
 pub(crate) fn of_json(value: &Value) -> Option<Timestamp> {
     match value {
         Value::String(text) => parse(text),
-        Value::Number(number) => of_number(number.as_f64()?),
+        Value::Number(number) => of_number(number.as_i64().or_else(|| whole(number.as_f64()?))?),
         Value::Object(inner) => of_json(inner.get("#attributes")?.get("SystemTime")?),
         _ => None,
     }
 }
 
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "the range is checked, and a saturating cast is right"
-)]
-fn of_number(number: f64) -> Option<Timestamp> {
-    let to_nanos = match number {
-        1e8..1e11 => 1e9,
-        1e11..1e14 => 1e6,
-        1e14..1e17 => 1e3,
+/// Seconds with a fraction, in microseconds, which a double holds exactly enough.
+#[allow(clippy::cast_possible_truncation, reason = "the range is checked")]
+fn whole(number: f64) -> Option<i64> {
+    (1e8..1e11).contains(&number).then_some((number * 1e6) as i64)
+}
+
+fn of_number(number: i64) -> Option<Timestamp> {
+    let scale = match number {
+        100_000_000..100_000_000_000 => 1_000_000_000,
+        100_000_000_000..100_000_000_000_000 => 1_000_000,
+        100_000_000_000_000..100_000_000_000_000_000 => 1_000,
         _ => return None,
     };
-    Some(Timestamp::from_nanos((number * to_nanos) as i64))
+    number.checked_mul(scale).map(Timestamp::from_nanos)
 }
 
 #[cfg(test)]
