@@ -60,7 +60,7 @@ fn a_million_records_leave_memory_as_it_was() {
         let remote = Box::new(Counting { got: Arc::clone(&got), shut });
         let courier = Courier::start(spool.clone(), remote, pace, 1).unwrap();
         let payload = vec![b'x'; 300];
-        let mut put = |count: u64| {
+        let put = |count: u64| {
             for _ in 0..count {
                 spool
                     .append("0d3b6d2a-91c4-8e77-a1b2-c3d4e5f60718", Timestamp::default(), &payload)

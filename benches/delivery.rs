@@ -1,0 +1,151 @@
+//! What delivery costs: formats, the spool, and network transports against a receiver on this machine.
+//!
+//! `cargo bench --bench delivery [-- --lines 20000]`. The receiver runs in the same process and shares
+//! its cores: a transport alone is somewhat faster.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, reason = "fixtures and receiver serve the tests too")]
+
+#[path = "../src/delivery/tests/fixtures/mod.rs"]
+mod fixtures;
+#[path = "../src/delivery/tests/receiver/mod.rs"]
+mod receiver;
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bpfwatch_core::finding::{Finding, Line};
+use bpfwatch_core::observation::Os;
+use bpfwatch_core::sink::Sink;
+use bpfwatch_core::time::Timestamp;
+use bpfwatch_delivery::backoff::Pace;
+use bpfwatch_delivery::http::{Proxy, Setup};
+use bpfwatch_delivery::spool::{Settings, Spool, Store, Sync};
+use bpfwatch_delivery::transport::SpooledSink;
+use bpfwatch_delivery::{
+    Ecs, Falco, Format, Json, Ocsf, Otlp, OtlpRecord, Remote, Rfc3164, Rfc5424, Webhook,
+};
+use receiver::{Receiver, Reply};
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let lines = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--lines", lines] => lines.parse().unwrap(),
+        [] => 20_000,
+        _ => panic!("usage: cargo bench --bench delivery [-- --lines N]"),
+    };
+    println!("{:<34}{:>12}{:>10}{:>14}", "what", "lines/s", "MB/s", "bytes a line");
+    formats(lines);
+    spool(lines);
+    transports(lines);
+}
+
+fn told(what: &str, lines: u64, bytes: u64, took: Duration) {
+    let per_second = |amount: u64| amount as f64 / took.as_secs_f64();
+    println!(
+        "{what:<34}{:>12.0}{:>10.1}{:>14}",
+        per_second(lines),
+        per_second(bytes) / 1e6,
+        bytes / lines
+    );
+}
+
+fn finding(number: u64) -> Line {
+    Line::Finding(Box::new(Finding { id: format!("id-{number}"), ..fixtures::full() }))
+}
+
+/// A directory that is not there yet.
+fn folder(name: &str) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("delivery-{name}"));
+    let _ = fs::remove_dir_all(&dir);
+    dir
+}
+
+fn formats(lines: u64) {
+    let formats: [(&str, Box<dyn Format>); 7] = [
+        ("format json", Box::new(Json)),
+        ("format ecs", Box::new(Ecs)),
+        ("format ocsf", Box::new(Ocsf)),
+        ("format falco", Box::new(Falco)),
+        ("format rfc5424", Box::new(Rfc5424::default())),
+        ("format rfc3164", Box::new(Rfc3164::default())),
+        ("format otlp", Box::new(OtlpRecord)),
+    ];
+    let line = finding(1);
+    for (name, format) in formats {
+        let (start, mut out, mut bytes) = (Instant::now(), Vec::new(), 0);
+        for _ in 0..lines {
+            out.clear();
+            format.render(&line, &mut out);
+            bytes += out.len() as u64;
+        }
+        told(name, lines, bytes, start.elapsed());
+    }
+}
+
+fn spool(lines: u64) {
+    let mut payload = Vec::new();
+    Json.render(&finding(1), &mut payload);
+    for (name, sync, lines) in [
+        ("spool, sync never", Sync::Never, lines),
+        ("spool, sync always", Sync::Always, lines / 20),
+    ] {
+        let dir = folder("spool");
+        let settings = Settings { sync, ..Settings::default() };
+        let mut store = Store::open(&dir, settings, Timestamp::default(), 1).unwrap();
+        let start = Instant::now();
+        for _ in 0..lines {
+            store.append(Timestamp::default(), "id", Timestamp::default(), &payload).unwrap();
+        }
+        told(name, lines, lines * payload.len() as u64, start.elapsed());
+        drop(store);
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+fn transports(lines: u64) {
+    let host = fixtures::host("web-1", Os::Linux);
+    for (name, gzip) in [("webhook", false), ("webhook, gzip", true)] {
+        transport(name, gzip, lines, Json, |setup, stream| {
+            Box::new(Webhook::open(&setup, None, stream).unwrap())
+        });
+    }
+    for (name, gzip) in [("otlp", false), ("otlp, gzip", true)] {
+        transport(name, gzip, lines, OtlpRecord, |setup, stream| {
+            Box::new(Otlp::open(&setup, &host, stream).unwrap())
+        });
+    }
+}
+
+fn transport(
+    name: &str,
+    gzip: bool,
+    lines: u64,
+    format: impl Format,
+    open: impl FnOnce(Setup, String) -> Box<dyn Remote>,
+) {
+    let receiver = Receiver::start(|_| Reply::status(200));
+    let dir = folder("transport");
+    let spool = Spool::open(&dir, Settings::default(), 1).unwrap();
+    let setup = Setup { url: receiver.url("/"), gzip, proxy: Proxy::None, ..Setup::default() };
+    let remote = open(setup, spool.stream());
+    let mut sink = SpooledSink::with(spool, format, remote, Pace::default(), 1).unwrap();
+    let start = Instant::now();
+    for number in 0..lines {
+        sink.write(&finding(number)).unwrap();
+    }
+    let accepted = start.elapsed();
+    // What is left below a full batch goes when the linger is over: not what is measured here.
+    let backlog = sink.backlog().unwrap();
+    while backlog.state().waiting >= 1024 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let delivered = backlog.state().delivered;
+    let took = start.elapsed();
+    let sent = receiver.taken().iter().map(|request| request.body.len() as u64).sum();
+    told(&format!("{name}, accepted"), lines, sent, accepted);
+    told(&format!("{name}, delivered"), delivered.max(1), sent, took);
+    drop(sink);
+    fs::remove_dir_all(dir).unwrap();
+}
