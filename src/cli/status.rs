@@ -277,6 +277,9 @@ impl Page<'_> {
             number("dropped"),
             number("queued")
         );
+        if let Some(spooled) = sink["spooled"].as_u64() {
+            let _ = write!(line, " and {spooled} in the spool");
+        }
         match &sink["last_delivery"] {
             Value::Null => line.push_str(", none yet"),
             at => {

@@ -169,6 +169,16 @@ fn sinks(text: &mut Text, status: &Status) {
         text.sample("bpfwatch_sink_queue_length", &[("sink", name)], sink.queued);
     }
     text.family(
+        "bpfwatch_sink_spool_lines",
+        "gauge",
+        "Lines that the sink took and that wait for their receiver.",
+    );
+    for (name, sink) in each() {
+        if let Some(spooled) = sink.spooled {
+            text.sample("bpfwatch_sink_spool_lines", &[("sink", name)], spooled);
+        }
+    }
+    text.family(
         "bpfwatch_sink_last_delivery_timestamp_seconds",
         "gauge",
         "When the sink last wrote a line, in seconds since 1970.",
