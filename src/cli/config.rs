@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::exit::{Code, Outcome};
-use crate::wiring::rules;
-use crate::{config, output};
+use crate::wiring::{host, rules, sinks};
+use crate::{config, output, platform};
 
 /// Check the configuration file, or print the default one
 #[derive(Debug, Args)]
@@ -52,6 +52,7 @@ impl Config {
 fn check(path: Option<PathBuf>) -> Outcome {
     let (config, files) = config::Config::load_trusted(path.as_deref())?;
     let rules = rules::load_trusted(&config.rules)?;
+    sinks::check_remotes(&config.sinks, &host(&platform::current().origin()))?;
     rules::warn(&rules);
     let sinks = config.sinks.len();
     let loaded = rules.set.rules().len();

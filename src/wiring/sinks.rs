@@ -16,7 +16,7 @@ use bpfwatch_core::sink::{Backlog, BacklogState, Sink};
 use bpfwatch_core::time::Timestamp;
 
 use self::open::open;
-pub use self::remote::Place;
+pub use self::remote::{Place, check_remotes};
 use crate::exit::{Code, Failure};
 use crate::wiring::now;
 use crate::{config, output};

@@ -152,3 +152,31 @@ fn two_sinks_do_not_share_a_spool() {
     assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(said.contains("same spool") && said.contains("spool.name"), "{said}");
 }
+
+#[test]
+fn config_check_tells_what_is_wrong_with_a_receiver() {
+    let dir = crate::harness::folder("network-check");
+    let config = dir.join("bpfwatch.toml");
+    let check = |sink: &str| {
+        write(&config, &format!("state_dir = \"{}/state\"\n{sink}", dir.display()));
+        let mut command = crate::harness::program();
+        let output = command.args(["config", "check", "--config"]).arg(&config).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let otlp = "[[sink]]\ntransport = \"otlp\"\nurl = ";
+    for (keys, word) in [
+        ("\"collector\"", "like https://host:port/path"),
+        ("\"https://user:secret@collector\"", "use `token_file`"),
+        ("\"https://collector\"\nca = \"/nonexistent.pem\"", "/nonexistent.pem"),
+        ("\"https://collector\"\ntoken_file = \"/nonexistent\"", "/nonexistent"),
+        ("\"https://collector\"\nproxy = \"gopher://x\"", "`proxy`"),
+    ] {
+        let (code, said) = check(&format!("{otlp}{keys}\n"));
+        assert!(matches!(code, Some(66 | 74 | 78)), "{code:?}: {said}");
+        assert!(said.contains(word), "{said}");
+        assert!(!said.contains("secret@"), "{said}");
+    }
+    let (code, said) = check(&format!("{otlp}\"http://127.0.0.1:4318\"\n"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!dir.join("state").exists(), "looking makes nothing");
+}

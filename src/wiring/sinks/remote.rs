@@ -1,6 +1,6 @@
 //! Sinks that send over the network: transport, format, and the spool between them.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
@@ -88,24 +88,47 @@ fn failure(kind: &str, error: &SetupError) -> Failure {
         .next("`bpfwatch config default` shows the keys of every sink")
 }
 
-/// Refuses two sinks that would share a spool, and names spools of sinks that are gone: what waits in
-/// them waits for nobody.
+/// What can be known of sinks over the network without opening a spool or a connection: addresses,
+/// tokens, keys and certificates are usable, and no two sinks share a spool.
 ///
 /// # Errors
-/// When two sinks have the same spool.
-pub fn check_spools(sinks: &[config::Sink], place: &Place) -> Result<(), Failure> {
-    let mut names: HashMap<&str, ()> = HashMap::new();
+/// The first thing that is wrong.
+pub fn check_remotes(sinks: &[config::Sink], host: &Host) -> Result<(), Failure> {
+    spool_names(sinks)?;
+    for sink in sinks {
+        match &sink.transport {
+            config::Transport::Otlp(http) => otlp(http, host, String::new()).map(drop)?,
+            config::Transport::Webhook(http) => webhook(http, String::new()).map(drop)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The names of the sinks' spools.
+fn spool_names(sinks: &[config::Sink]) -> Result<HashSet<&str>, Failure> {
+    let mut names = HashSet::new();
     for spool in sinks.iter().filter_map(|sink| sink.transport.spool()) {
-        if names.insert(&spool.name, ()).is_some() {
+        if !names.insert(spool.name.as_str()) {
             let what = format!("two sinks have the same spool, \"{}\"", spool.name);
             return Err(
                 Failure::new(Code::Config, what).next("give each a `spool.name` of its own")
             );
         }
     }
+    Ok(names)
+}
+
+/// Refuses two sinks that would share a spool, and names spools of sinks that are gone: what waits in
+/// them waits for nobody.
+///
+/// # Errors
+/// When two sinks have the same spool.
+pub fn check_spools(sinks: &[config::Sink], place: &Place) -> Result<(), Failure> {
+    let names = spool_names(sinks)?;
     let Ok(entries) = fs::read_dir(place.spools()) else { return Ok(()) };
     for entry in entries.flatten() {
-        let known = entry.file_name().to_str().is_some_and(|name| names.contains_key(name));
+        let known = entry.file_name().to_str().is_some_and(|name| names.contains(name));
         if !known && has_segments(&entry.path()) {
             output::warn(&format!(
                 "{} holds lines of a sink that is not configured any more: remove it, or give its name \
