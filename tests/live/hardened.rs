@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::container::bundle;
 use crate::harness::{
@@ -192,6 +192,103 @@ fn a_reduced_daemon_still_sees_everything() {
     let (took, _) = watch.stop();
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(dir.join("state/state.json").is_file());
+}
+
+/// The capabilities that a node's pod is given.
+fn pod() -> Vec<String> {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/linux/kubernetes/daemonset.yaml");
+    let text = fs::read_to_string(manifest).unwrap();
+    for line in ["hostPID: true", "hostNetwork: true", "readOnlyRootFilesystem: true"] {
+        assert!(text.contains(line), "the test follows the manifest: {line}");
+    }
+    let list = text.lines().find_map(|line| line.trim().strip_prefix("add: ")).unwrap();
+    let names = list.split([' ', ',', '[', ']', '"']).filter(|word| !word.is_empty());
+    names.map(|name| format!("CAP_{name}")).collect()
+}
+
+/// What the container may have of them: one that the test's own machine lacks, runc cannot give.
+fn at_hand(wanted: Vec<String>) -> Vec<String> {
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let has_resource = u64::from_str_radix(field(&own, "CapBnd"), 16).unwrap() & (1 << 24) != 0;
+    wanted.into_iter().filter(|name| has_resource || name != "CAP_SYS_RESOURCE").collect()
+}
+
+#[test]
+fn what_the_pod_is_given_is_enough() {
+    let Some(_alone) = alone("what_the_pod_is_given_is_enough", &["runc", "tcpdump"]) else {
+        return;
+    };
+    let dir = directory("pod");
+    let config = configure(&dir, "");
+    let scratch = Scratch::new("pod");
+    let program = env!("CARGO_BIN_EXE_bpfwatch");
+    let bundle = bundle(&scratch, &[program, "run", "--config", config.to_str().unwrap()], true);
+    let path = bundle.join("config.json");
+    let mut spec: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let given = at_hand(pod());
+    for set in ["bounding", "effective", "permitted"] {
+        spec["process"]["capabilities"][set] = json!(given);
+    }
+    spec["process"]["capabilities"]["inheritable"] = json!([]);
+    spec["process"]["capabilities"]["ambient"] = json!([]);
+    // As a pod: the API gives none with CAP_SYS_ADMIN, the program sets it by itself.
+    spec["process"]["noNewPrivileges"] = json!(false);
+    spec["root"]["readonly"] = json!(true);
+    spec["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|namespace| namespace["type"] != "pid" && namespace["type"] != "network");
+    let mounts = spec["mounts"].as_array_mut().unwrap();
+    let workspace = Path::new(program).parent().unwrap();
+    for (place, access) in [(workspace, "ro"), (dir.as_path(), "rw")] {
+        let target = bundle.join("rootfs").join(place.strip_prefix("/").unwrap());
+        fs::create_dir_all(target).unwrap();
+        mounts.push(json!({"destination": place, "type": "bind", "source": place,
+            "options": ["rbind", access]}));
+    }
+    fs::write(&path, spec.to_string()).unwrap();
+    let id = format!("bpfwatch-pod-{}", std::process::id());
+    let mut run = Command::new("runc");
+    let log = fs::File::create(dir.join("log")).unwrap();
+    run.args(["run", "-b"]).arg(&bundle).arg(&id).stderr(log);
+    let none = std::process::Stdio::null;
+    let mut child = run.stdin(none()).stdout(none()).spawn().unwrap();
+    let end = |child: &mut std::process::Child| {
+        let _ = Command::new("runc").args(["kill", &id, "TERM"]).output().unwrap();
+        std::thread::sleep(Duration::from_millis(1500));
+        let _ = Command::new("runc").args(["delete", "-f", &id]).output().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let log = || fs::read_to_string(dir.join("log")).unwrap_or_default();
+    while !log().contains("started: ") && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    std::thread::sleep(Duration::from_millis(600));
+    let started = log().contains("started: ");
+    let mut seen = false;
+    let mut shown = Value::Null;
+    if started {
+        let _traffic = Traffic::start();
+        let mut tcpdump = Command::new("tcpdump");
+        let running = Running::start(tcpdump.args(["-n", "-i", "lo", "port 41002"]));
+        while !seen && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(100));
+            let text = fs::read_to_string(dir.join("out.jsonl")).unwrap_or_default();
+            let mut lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            seen = lines
+                .any(|line: Value| about(&line, "port 41002") && line["session"] != Value::Null);
+        }
+        drop(running);
+        shown = status(&dir);
+    }
+    end(&mut child);
+    assert!(started, "{}", log());
+    assert!(seen, "a capture on the node is not seen: {shown:#}");
+    let sources = shown["sources"].as_array().unwrap();
+    let blind: Vec<_> = sources.iter().filter(|check| check["state"] == "blind").collect();
+    assert!(blind.is_empty(), "{blind:#?}");
 }
 
 #[test]
