@@ -1,6 +1,6 @@
 //! What came out of a case against what was expected.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Expectation, Output, TITLES};
 use crate::rules::RuleSet;
@@ -137,7 +137,7 @@ fn compare(expectation: &Expectation, found: &Value, rules: &RuleSet) -> Vec<Str
         wrong.push(format!("expected a `{}`, found a {}", expectation.kind, found["type"]));
     }
     let (rules_there, led_by) = (titles(found), led_by(found));
-    for (key, value) in &expectation.object {
+    for (key, value) in sorted(&expectation.object) {
         match key.as_str() {
             "rule" => {
                 let title = found.get("title").or_else(|| found["rule"].get("title"));
@@ -174,11 +174,18 @@ fn compare(expectation: &Expectation, found: &Value, rules: &RuleSet) -> Vec<Str
     wrong
 }
 
+/// By key: whether a map of serde_json keeps its order depends on what else is built with it.
+fn sorted(object: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    let mut entries: Vec<_> = object.iter().collect();
+    entries.sort_by_key(|(key, _)| *key);
+    entries
+}
+
 /// Where `expected` is not in `found`.
 fn missing(path: &str, expected: &Value, found: Option<&Value>, out: &mut Vec<String>) {
     match (expected, found) {
         (Value::Object(wanted), Some(Value::Object(there))) => {
-            for (key, value) in wanted {
+            for (key, value) in sorted(wanted) {
                 missing(&format!("{path}.{key}"), value, there.get(key), out);
             }
         }
