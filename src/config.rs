@@ -14,6 +14,7 @@ pub mod managed;
 mod network;
 mod secret;
 mod sink;
+mod syslog;
 mod wrong;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +26,8 @@ use serde::Deserialize;
 pub use self::daemon::{Hardening, Heartbeat, Metrics, Status};
 pub use self::network::{Http, Spool};
 pub use self::secret::SecretFile;
-pub use self::sink::{Format, Sink, Transport};
+pub use self::sink::{Format, Sink, Sync, Transport};
+pub use self::syslog::{Header, Layout, Receiver, Wire};
 pub use self::wrong::nearest;
 use crate::exit::{Code, Failure};
 use crate::{platform, trust};

@@ -52,17 +52,17 @@ impl Config {
 fn check(path: Option<PathBuf>) -> Outcome {
     let (config, files) = config::Config::load_trusted(path.as_deref())?;
     let rules = rules::load_trusted(&config.rules)?;
-    sinks::check_remotes(&config.sinks, &host(&platform::current().origin()))?;
     rules::warn(&rules);
-    let sinks = config.sinks.len();
+    sinks::check(&config.sinks, &host(&platform::current().origin()))?;
+    let count = config.sinks.len();
     let loaded = rules.set.rules().len();
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     let name = match names.as_slice() {
         [] => format!("no {}: the defaults", crate::platform::CONFIG),
         names => names.join(", "),
     };
-    let s = if sinks == 1 { "" } else { "s" };
-    output::print(&format!("{name}: good; {loaded} rules, {sinks} sink{s}\n"))?;
+    let s = if count == 1 { "" } else { "s" };
+    output::print(&format!("{name}: good; {loaded} rules, {count} sink{s}\n"))?;
     rules::strict(&rules)?;
     Ok(Code::Ok)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bpfwatch_delivery::http::{Proxy, Setup};
 use bpfwatch_delivery::spool::{self, LEAST_BYTES, Settings, Sync};
 use bpfwatch_delivery::tls::TlsFiles;
+use bpfwatch_delivery::transport::MEMORY_BYTES;
 use serde::Deserialize;
 
 use super::secret::SecretFile;
@@ -79,6 +80,8 @@ pub struct Spool {
     pub name: String,
     /// Its limits.
     pub settings: Settings,
+    /// No spool on disk: lines wait in memory, in so many bytes at most.
+    pub memory: Option<usize>,
 }
 
 /// `spool`, as written.
@@ -89,6 +92,7 @@ pub struct SpoolKeys {
     max_mib: Option<u64>,
     max_age_h: Option<u64>,
     sync: Option<SyncKey>,
+    memory: bool,
 }
 
 /// The value of `spool.sync`.
@@ -131,7 +135,19 @@ impl SpoolKeys {
             Some(SyncKey::Interval) => spool::Settings::default().sync,
             Some(SyncKey::Never) => Sync::Never,
         };
-        Ok(Spool { name, settings })
+        let memory = match self.max_mib {
+            _ if !self.memory => None,
+            _ if self.max_age_h.is_some() || self.sync.is_some() || self.name.is_some() => {
+                return Err(
+                    "`spool.memory` goes with `spool.max_mib` alone: what waits in memory \
+                            has no name, age or sync"
+                        .to_owned(),
+                );
+            }
+            Some(_) => Some(usize::try_from(settings.max_bytes).unwrap_or(usize::MAX)),
+            None => Some(MEMORY_BYTES),
+        };
+        Ok(Spool { name, settings, memory })
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::network::{self, Compression, Http, HttpKeys, Spool, SpoolKeys};
 use super::secret::SecretFile;
-use crate::platform;
+use super::syslog::{self, Facility, FramingKey, Header, Layout, Receiver, SyslogKeys};
 
 /// Where lines go, and how they look there.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -46,7 +46,7 @@ pub enum Format {
 
 impl Format {
     /// Whether a record is one JSON object.
-    fn is_json(self) -> bool {
+    pub fn is_json(self) -> bool {
         matches!(self, Self::Json | Self::Ecs | Self::Ocsf | Self::Falco)
     }
 }
@@ -62,23 +62,50 @@ pub enum Transport {
         path: PathBuf,
         /// Its permission bits, where it is made anew.
         mode: u32,
+        /// When records are brought to the disk.
+        sync: Sync,
+    },
+    /// A named pipe.
+    Pipe {
+        /// Its path.
+        path: PathBuf,
+        /// Its permission bits, where it is made anew.
+        mode: u32,
     },
     /// A local syslog socket.
     Syslog {
-        /// Its path.
-        socket: PathBuf,
+        /// Its path; the first one of the system where `None`.
+        socket: Option<PathBuf>,
+        /// How records look.
+        layout: Layout,
     },
+    /// A syslog receiver over the network.
+    Receiver(Box<Receiver>),
     /// OTLP over HTTP.
     Otlp(Box<Http>),
     /// Batches of JSON by POST.
     Webhook(Box<Http>),
 }
 
+/// When records of a file are brought to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sync {
+    /// As soon as no more wait.
+    #[default]
+    Idle,
+    /// After each.
+    Always,
+    /// When the system does it by itself.
+    Never,
+}
+
 impl Transport {
     /// Where its lines wait on disk, for one that sends over the network.
     pub fn spool(&self) -> Option<&Spool> {
         match self {
-            Self::Stdout | Self::File { .. } | Self::Syslog { .. } => None,
+            Self::Stdout | Self::File { .. } | Self::Pipe { .. } | Self::Syslog { .. } => None,
+            Self::Receiver(receiver) => Some(&receiver.spool),
             Self::Otlp(http) | Self::Webhook(http) => Some(&http.spool),
         }
     }
@@ -88,7 +115,7 @@ impl Sink {
     /// The directory in which it makes files, where it does.
     pub fn directory(&self) -> Option<&Path> {
         match &self.transport {
-            Transport::File { path, .. } => path.parent(),
+            Transport::File { path, .. } | Transport::Pipe { path, .. } => path.parent(),
             _ => None,
         }
     }
@@ -102,7 +129,14 @@ struct Keys {
     transport: Kind,
     path: Option<PathBuf>,
     mode: Option<u32>,
+    sync: Option<Sync>,
     socket: Option<PathBuf>,
+    address: Option<String>,
+    facility: Option<Facility>,
+    header: Option<Header>,
+    limit: Option<usize>,
+    framing: Option<FramingKey>,
+    server_name: Option<String>,
     url: Option<String>,
     proxy: Option<String>,
     compression: Option<Compression>,
@@ -120,7 +154,11 @@ struct Keys {
 enum Kind {
     Stdout,
     File,
+    Pipe,
     Syslog,
+    Udp,
+    Tcp,
+    Tls,
     Otlp,
     Webhook,
 }
@@ -129,14 +167,28 @@ enum Kind {
 const TLS: [&str; 3] = ["ca", "certificate", "key"];
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Stdout, Self::File, Self::Syslog, Self::Otlp, Self::Webhook];
+    const ALL: [Self; 9] = [
+        Self::Stdout,
+        Self::File,
+        Self::Pipe,
+        Self::Syslog,
+        Self::Udp,
+        Self::Tcp,
+        Self::Tls,
+        Self::Otlp,
+        Self::Webhook,
+    ];
 
     /// As written.
     fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::File => "file",
+            Self::Pipe => "pipe",
             Self::Syslog => "syslog",
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
             Self::Otlp => "otlp",
             Self::Webhook => "webhook",
         }
@@ -146,14 +198,20 @@ impl Kind {
     fn takes(self, key: &str) -> bool {
         let own: &[&str] = match self {
             Self::Stdout => &[],
-            Self::File => &["path", "mode"],
-            Self::Syslog => &["socket"],
+            Self::File => &["path", "mode", "sync"],
+            Self::Pipe => &["path", "mode"],
+            Self::Syslog => &["socket", "facility", "header", "limit"],
+            Self::Udp => &["address", "facility", "header", "limit", "spool"],
+            Self::Tcp => &["address", "facility", "header", "limit", "framing", "spool"],
+            Self::Tls => {
+                &["address", "facility", "header", "limit", "framing", "server_name", "spool"]
+            }
             Self::Otlp => &["url", "proxy", "compression", "token_file", "spool"],
             Self::Webhook => {
                 &["url", "proxy", "compression", "token_file", "signing_key_file", "spool"]
             }
         };
-        let tls = matches!(self, Self::Otlp | Self::Webhook);
+        let tls = matches!(self, Self::Tls | Self::Otlp | Self::Webhook);
         own.contains(&key) || (tls && TLS.contains(&key))
     }
 
@@ -165,11 +223,18 @@ impl Kind {
 
 impl Keys {
     /// The keys that may not be there, and whether they are.
-    fn given(&self) -> [(&'static str, bool); 12] {
+    fn given(&self) -> [(&'static str, bool); 19] {
         [
             ("path", self.path.is_some()),
             ("mode", self.mode.is_some()),
+            ("sync", self.sync.is_some()),
             ("socket", self.socket.is_some()),
+            ("address", self.address.is_some()),
+            ("facility", self.facility.is_some()),
+            ("header", self.header.is_some()),
+            ("limit", self.limit.is_some()),
+            ("framing", self.framing.is_some()),
+            ("server_name", self.server_name.is_some()),
             ("url", self.url.is_some()),
             ("proxy", self.proxy.is_some()),
             ("compression", self.compression.is_some()),
@@ -203,20 +268,48 @@ impl Keys {
         format!("a sink with transport = \"{}\" needs a `{key}`", self.transport.name())
     }
 
-    fn file(&self) -> Result<Transport, String> {
+    /// `path` and `mode`.
+    fn place(&self) -> Result<(PathBuf, u32), String> {
         let path = self.path.clone().ok_or_else(|| self.needs("path"))?;
         absolute("path", &path)?;
         let mode = self.mode.unwrap_or(FILE_MODE);
         if mode > 0o777 {
             return Err("`mode` must be permission bits, such as 0o640".to_owned());
         }
-        Ok(Transport::File { path, mode })
+        Ok((path, mode))
     }
 
-    fn syslog(&self) -> Result<Transport, String> {
-        let socket = self.socket.clone().unwrap_or_else(|| PathBuf::from(platform::SYSLOG));
-        absolute("socket", &socket)?;
-        Ok(Transport::Syslog { socket })
+    fn file(&self) -> Result<Transport, String> {
+        let (path, mode) = self.place()?;
+        Ok(Transport::File { path, mode, sync: self.sync.unwrap_or_default() })
+    }
+
+    fn pipe(&self) -> Result<Transport, String> {
+        let (path, mode) = self.place()?;
+        Ok(Transport::Pipe { path, mode })
+    }
+
+    fn syslog_keys(&mut self) -> SyslogKeys {
+        SyslogKeys {
+            address: self.address.take(),
+            facility: self.facility,
+            header: self.header,
+            limit: self.limit,
+            framing: self.framing,
+            server_name: self.server_name.take(),
+        }
+    }
+
+    fn syslog(&mut self, format: Format) -> Result<Transport, String> {
+        let layout = self.syslog_keys().local(format)?;
+        Ok(Transport::Syslog { socket: syslog::socket(self.socket.take())?, layout })
+    }
+
+    fn receiver(&mut self, format: Format) -> Result<Transport, String> {
+        let tls = if self.transport == Kind::Tls { Some(self.tls()?) } else { None };
+        let spool = self.spool.take().unwrap_or_default();
+        let keys = self.syslog_keys();
+        keys.receiver(self.transport.name(), format, tls, &spool).map(Transport::Receiver)
     }
 
     /// The files of TLS.
@@ -274,7 +367,9 @@ impl TryFrom<Keys> for Sink {
         let transport = match keys.transport {
             Kind::Stdout => Transport::Stdout,
             Kind::File => keys.file()?,
-            Kind::Syslog => keys.syslog()?,
+            Kind::Pipe => keys.pipe()?,
+            Kind::Syslog => keys.syslog(format)?,
+            Kind::Udp | Kind::Tcp | Kind::Tls => keys.receiver(format)?,
             Kind::Otlp => Transport::Otlp(keys.http(true)?),
             // Not compressed: the signature is over what was sent, and many receivers see only what
             // was unpacked.

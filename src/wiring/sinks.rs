@@ -1,6 +1,7 @@
 //! Each sink on a thread of its own, behind a bounded queue: a slow or dead one delays nobody, and
 //! what it had to drop is counted and reported.
 
+mod check;
 mod open;
 mod remote;
 
@@ -15,8 +16,9 @@ use bpfwatch_core::finding::{Host, Line, Lost, SinkHealth};
 use bpfwatch_core::sink::{Backlog, BacklogState, Sink};
 use bpfwatch_core::time::Timestamp;
 
+pub use self::check::check;
 use self::open::open;
-pub use self::remote::{Place, check_remotes};
+pub use self::remote::Place;
 use crate::exit::{Code, Failure};
 use crate::wiring::now;
 use crate::{config, output};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 /// The provider that every TLS connection of bpfwatch uses.
@@ -168,6 +168,15 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 fn system_authorities() -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found = rustls_native_certs::load_native_certs().certs;
     if found.is_empty() { Err(TlsError::NoAuthority) } else { Ok(found) }
+}
+
+/// A name or address that a server's certificate can be for.
+///
+/// # Errors
+/// When it is none, in one line.
+pub fn server_name(name: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(name.to_owned())
+        .map_err(|_| format!("\"{name}\" is no name that a certificate can be for"))
 }
 
 /// What a failed handshake means, and what to do, in words for whoever runs it; `None` where the error

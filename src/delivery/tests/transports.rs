@@ -89,24 +89,6 @@ fn rotation_is_followed() {
 }
 
 #[test]
-fn a_file_is_opened_anew_on_demand() {
-    let scratch = Scratch::new("demand");
-    let path = scratch.join("out");
-    let mut sink = open(&path);
-    let reopener = sink.reopener();
-    fs::hard_link(&path, scratch.join("second")).unwrap();
-    sink.write(&line()).unwrap();
-    // Only a new opening sees that the file has a second name now; the record is not lost for that.
-    reopener.request();
-    sink.write(&line()).unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), json(&line()).repeat(2));
-    fs::remove_file(scratch.join("second")).unwrap();
-    reopener.request();
-    sink.write(&line()).unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), json(&line()).repeat(3));
-}
-
-#[test]
 fn a_rotated_file_whose_place_cannot_be_filled_still_takes_records() {
     let scratch = Scratch::new("gone");
     let (dir, old) = (scratch.join("dir"), scratch.join("old"));

@@ -1,68 +1,111 @@
 //! From a `[[sink]]` of the configuration to what writes it: its format, then its transport.
 
-use std::io;
+use std::path::PathBuf;
 
 use bpfwatch_core::sink::Sink;
+use bpfwatch_delivery::envelope;
 use bpfwatch_delivery::limit::{Cut, DEFAULT_LIMIT};
-use bpfwatch_delivery::transport::{Durability, FileSink, StreamSink, SyslogSocket};
+use bpfwatch_delivery::rfc3164::Zone;
+use bpfwatch_delivery::transport::{Durability, FileSink, PipeSink, StreamSink, SyslogSocket};
 use bpfwatch_delivery::{
-    Ecs, Falco, Format, Human, Json, Limited, Ocsf, OtlpRecord, Rfc3164, Rfc5424, Style,
+    Ecs, Envelope, Falco, Format, Human, Json, Limited, Ocsf, OtlpRecord, Rfc3164, Rfc5424, Style,
 };
 
 use super::remote::{self, Place};
-use crate::config;
-use crate::exit::Failure;
+use crate::config::{self, Header, Layout, Sync, Transport};
+use crate::exit::{Code, Failure};
 
-/// Syslog facility of records without a header of their own: authpriv (RFC 5424, 6.2.1).
+/// authpriv, for a format with a syslog header of its own that goes to a file or a pipe.
 const AUTHPRIV: u8 = 10;
+
+/// Bytes of the header that goes before a record on the local socket: `<191>bpfwatch[4194304]: `.
+const LOCAL_HEADER: usize = 32;
 
 /// Opens a sink as configured.
 ///
 /// # Errors
-/// When its file, socket or spool cannot be opened, or its receiver is set up wrongly.
+/// When its file, pipe or spool cannot be opened, or its receiver is set up wrongly.
 pub fn open(sink: &config::Sink, place: &Place) -> Result<Box<dyn Sink>, Failure> {
-    let format = format(sink.format);
-    let opened: (_, io::Result<Box<dyn Sink>>) = match &sink.transport {
-        config::Transport::Stdout => return Ok(Box::new(StreamSink::stdout(format))),
-        config::Transport::File { path, mode } => (
-            path,
-            FileSink::open_with_mode(path, *mode, format, Durability::OnFlush)
-                .map(|sink| Box::new(sink) as Box<dyn Sink>),
-        ),
-        config::Transport::Syslog { socket } => (
-            socket,
-            SyslogSocket::at(socket, format, AUTHPRIV).map(|sink| Box::new(sink) as Box<dyn Sink>),
-        ),
-        config::Transport::Otlp(http) => {
+    let format = || format(sink.format, DEFAULT_LIMIT);
+    Ok(match &sink.transport {
+        Transport::Stdout => Box::new(StreamSink::stdout(format())),
+        Transport::File { path, mode, sync } => {
+            let durability = match sync {
+                Sync::Idle => Durability::OnFlush,
+                Sync::Always => Durability::EachRecord,
+                Sync::Never => Durability::Never,
+            };
+            let sink = FileSink::open_with_mode(path, *mode, format(), durability);
+            Box::new(sink.map_err(|error| Failure::file("open the sink", path, &error))?)
+        }
+        Transport::Pipe { path, mode } => {
+            let sink = PipeSink::open(path, *mode, format());
+            Box::new(sink.map_err(|error| Failure::file("open the sink", path, &error))?)
+        }
+        Transport::Syslog { socket, layout } => local(sink.format, socket.as_ref(), layout)?,
+        Transport::Receiver(receiver) => {
+            let format = syslog(sink.format, &receiver.layout);
+            return remote::spooled(place, &receiver.spool, format, |_| remote::syslog(receiver));
+        }
+        Transport::Otlp(http) => {
             let open = |stream| remote::otlp(http, &place.host, stream);
-            return remote::spooled(place, &http.spool, format, open);
+            return remote::spooled(place, &http.spool, format(), open);
         }
-        config::Transport::Webhook(http) => {
+        Transport::Webhook(http) => {
             let open = |stream| remote::webhook(http, stream);
-            return remote::spooled(place, &http.spool, format, open);
+            return remote::spooled(place, &http.spool, format(), open);
         }
-    };
-    let (path, result) = opened;
-    result.map_err(|error| Failure::file("open the sink", path, &error))
+    })
 }
 
-/// What renders lines in a format, each within a bound.
-pub fn format(format: config::Format) -> Box<dyn Format> {
-    fn limited<F: Cut + 'static>(format: F) -> Box<dyn Format> {
-        Box::new(Limited::new(format, DEFAULT_LIMIT))
+fn local(
+    format: config::Format,
+    socket: Option<&PathBuf>,
+    layout: &Layout,
+) -> Result<Box<dyn Sink>, Failure> {
+    let format = syslog(format, layout);
+    let sink = match socket {
+        Some(path) => SyslogSocket::at(path, format, layout.facility),
+        None => SyslogSocket::local(format, layout.facility),
+    };
+    Ok(Box::new(sink.map_err(|error| Failure::new(Code::Config, error.to_string()))?))
+}
+
+/// What renders lines in a format, JSON within `limit` bytes.
+fn format(format: config::Format, limit: usize) -> Box<dyn Format> {
+    fn limited<F: Cut + 'static>(format: F, limit: usize) -> Box<dyn Format> {
+        Box::new(Limited::new(format, limit))
     }
+    let layout = |header, limit| Layout { header, facility: AUTHPRIV, limit };
     match format {
-        config::Format::Json => limited(Json),
-        config::Format::Ecs => limited(Ecs),
-        config::Format::Ocsf => limited(Ocsf),
-        config::Format::Falco => limited(Falco),
+        config::Format::Json => limited(Json, limit),
+        config::Format::Ecs => limited(Ecs, limit),
+        config::Format::Ocsf => limited(Ocsf, limit),
+        config::Format::Falco => limited(Falco, limit),
         config::Format::Human => Box::new(Human::new(Style::default())),
         config::Format::Otlp => Box::new(OtlpRecord),
-        config::Format::Rfc3164 => {
-            Box::new(Rfc3164 { procid: Some(std::process::id()), ..Rfc3164::default() })
-        }
-        config::Format::Rfc5424 => {
-            Box::new(Rfc5424 { procid: Some(std::process::id()), ..Rfc5424::default() })
-        }
+        config::Format::Rfc3164 => syslog(format, &layout(Header::Rfc3164, 1024)),
+        config::Format::Rfc5424 => syslog(format, &layout(Header::Rfc5424, 2048)),
     }
+}
+
+/// What renders lines as syslog records.
+fn syslog(wanted: config::Format, layout: &Layout) -> Box<dyn Format> {
+    let Layout { header, facility, limit } = *layout;
+    let procid = Some(std::process::id());
+    let bare = header == Header::Local;
+    let limit = if bare { limit - LOCAL_HEADER } else { limit };
+    let header = match (wanted, header) {
+        (config::Format::Rfc5424, _) => {
+            return Box::new(Rfc5424 { facility, procid, limit, bare });
+        }
+        (config::Format::Rfc3164, _) => {
+            return Box::new(Rfc3164 { facility, procid, limit, zone: Zone::Local, bare });
+        }
+        (_, Header::Local) => return format(wanted, limit),
+        (_, Header::Rfc5424) => envelope::Header::Rfc5424,
+        (_, Header::Rfc3164) => envelope::Header::Rfc3164,
+    };
+    let format = format(wanted, limit - envelope::MOST);
+    Box::new(Envelope { format, header, facility, procid, zone: Zone::Local })
 }

@@ -1,6 +1,5 @@
 //! Sinks that send over the network: transport, format, and the spool between them.
 
-use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
@@ -12,10 +11,11 @@ use bpfwatch_core::sink::Sink;
 use bpfwatch_delivery::backoff::Pace;
 use bpfwatch_delivery::http::SetupError;
 use bpfwatch_delivery::spool::Spool;
-use bpfwatch_delivery::transport::SpooledSink;
+use bpfwatch_delivery::transport::{MemorySink, SpooledSink, SyslogTcp, SyslogUdp};
 use bpfwatch_delivery::{Format, Otlp, Remote, Webhook};
 
-use crate::config::{self, Http, SecretFile};
+use super::check;
+use crate::config::{self, Http, Receiver, Wire};
 use crate::exit::{Code, Failure};
 use crate::output;
 
@@ -46,8 +46,16 @@ pub fn spooled(
     remote: impl FnOnce(String) -> Result<Box<dyn Remote>, Failure>,
 ) -> Result<Box<dyn Sink>, Failure> {
     let dir = place.spools().join(&spool.name);
-    let failed = |error: &std::io::Error| Failure::file("open the spool", &dir, error);
     let seed = seed();
+    if let Some(bytes) = spool.memory {
+        let remote = remote(format!("{seed:016x}"))?;
+        let sink = MemorySink::start(format, remote, bytes, Pace::default(), seed);
+        let sink = sink.map_err(|error| {
+            Failure::new(Code::Software, format!("cannot start a thread: {error}"))
+        })?;
+        return Ok(Box::new(sink));
+    }
+    let failed = |error: &std::io::Error| Failure::file("open the spool", &dir, error);
     let opened = Spool::open(&dir, spool.settings, seed).map_err(|error| failed(&error))?;
     let remote = remote(opened.stream())?;
     let sink = SpooledSink::with(opened, format, remote, Pace::default(), seed);
@@ -59,7 +67,7 @@ pub fn spooled(
 /// # Errors
 /// When its address, token or certificates are wrong.
 pub fn otlp(http: &Http, host: &Host, stream: String) -> Result<Box<dyn Remote>, Failure> {
-    check(http)?;
+    check::http(http)?;
     let remote = Otlp::open(&http.setup, host, stream).map_err(|error| failure("otlp", &error))?;
     Ok(Box::new(remote))
 }
@@ -69,18 +77,24 @@ pub fn otlp(http: &Http, host: &Host, stream: String) -> Result<Box<dyn Remote>,
 /// # Errors
 /// As for [`otlp`].
 pub fn webhook(http: &Http, stream: String) -> Result<Box<dyn Remote>, Failure> {
-    check(http)?;
+    check::http(http)?;
     let key = http.signing_key_file.as_ref().map(|file| file.path().to_owned());
     let remote = Webhook::open(&http.setup, key.as_ref(), stream);
     Ok(Box::new(remote.map_err(|error| failure("webhook", &error))?))
 }
 
-/// A secret that somebody else could read or change is not used.
-fn check(http: &Http) -> Result<(), Failure> {
-    for file in [&http.token_file, &http.signing_key_file].into_iter().flatten() {
-        SecretFile::read(file)?;
-    }
-    Ok(())
+/// The transport of a syslog receiver.
+///
+/// # Errors
+/// When its certificates are wrong.
+pub fn syslog(receiver: &Receiver) -> Result<Box<dyn Remote>, Failure> {
+    check::receiver(receiver)?;
+    let address = &receiver.address;
+    Ok(match &receiver.wire {
+        Wire::Udp => Box::new(SyslogUdp::new(address)),
+        Wire::Tcp(framing) => Box::new(SyslogTcp::new(address, *framing, None)),
+        Wire::Tls(framing, tls) => Box::new(SyslogTcp::new(address, *framing, Some(tls.clone()))),
+    })
 }
 
 fn failure(kind: &str, error: &SetupError) -> Failure {
@@ -88,44 +102,12 @@ fn failure(kind: &str, error: &SetupError) -> Failure {
         .next("`bpfwatch config default` shows the keys of every sink")
 }
 
-/// What can be known of sinks over the network without opening a spool or a connection: addresses,
-/// tokens, keys and certificates are usable, and no two sinks share a spool.
-///
-/// # Errors
-/// The first thing that is wrong.
-pub fn check_remotes(sinks: &[config::Sink], host: &Host) -> Result<(), Failure> {
-    spool_names(sinks)?;
-    for sink in sinks {
-        match &sink.transport {
-            config::Transport::Otlp(http) => otlp(http, host, String::new()).map(drop)?,
-            config::Transport::Webhook(http) => webhook(http, String::new()).map(drop)?,
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// The names of the sinks' spools.
-fn spool_names(sinks: &[config::Sink]) -> Result<HashSet<&str>, Failure> {
-    let mut names = HashSet::new();
-    for spool in sinks.iter().filter_map(|sink| sink.transport.spool()) {
-        if !names.insert(spool.name.as_str()) {
-            let what = format!("two sinks have the same spool, \"{}\"", spool.name);
-            return Err(
-                Failure::new(Code::Config, what).next("give each a `spool.name` of its own")
-            );
-        }
-    }
-    Ok(names)
-}
-
-/// Refuses two sinks that would share a spool, and names spools of sinks that are gone: what waits in
-/// them waits for nobody.
+/// Names spools of sinks that are gone: what waits in them waits for nobody.
 ///
 /// # Errors
 /// When two sinks have the same spool.
 pub fn check_spools(sinks: &[config::Sink], place: &Place) -> Result<(), Failure> {
-    let names = spool_names(sinks)?;
+    let names = check::spools(sinks)?;
     let Ok(entries) = fs::read_dir(place.spools()) else { return Ok(()) };
     for entry in entries.flatten() {
         let known = entry.file_name().to_str().is_some_and(|name| names.contains(name));

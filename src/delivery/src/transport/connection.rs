@@ -9,7 +9,6 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::tls::{self, TlsFiles};
@@ -58,6 +57,13 @@ pub struct Tls {
     pub server_name: Option<String>,
 }
 
+impl Tls {
+    /// The name that the certificate of `address` must be for.
+    pub fn name<'a>(&'a self, address: &'a str) -> &'a str {
+        self.server_name.as_deref().unwrap_or_else(|| host(address))
+    }
+}
+
 impl Connection {
     /// Connects to `address`, which is `host:port`.
     ///
@@ -68,15 +74,14 @@ impl Connection {
         let settings =
             stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(WRITE)));
         settings.map_err(|error| format!("{address}: {error}"))?;
-        let Some(tls) = tls else {
+        let Some(wanted) = tls else {
             let wire = Wire::Plain(stream);
             return Ok(Self { wire, address: address.to_owned(), ca: None });
         };
-        let name = tls.server_name.as_deref().unwrap_or_else(|| host(address));
-        let server = ServerName::try_from(name.to_owned())
-            .map_err(|_| format!("`{name}` is no name that a certificate can be for"))?;
-        let config = tls.files.client().map_err(|error| error.to_string())?;
-        let ca = tls.files.ca.clone();
+        let name = wanted.name(address);
+        let server = tls::server_name(name)?;
+        let config = wanted.files.client().map_err(|error| error.to_string())?;
+        let ca = wanted.files.ca.clone();
         let failed = |error: &io::Error| describe(error, address, name, ca.as_deref());
         let client = ClientConnection::new(config, server).map_err(|error| error.to_string())?;
         let mut stream = StreamOwned::new(client, stream);

@@ -9,8 +9,6 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bpfwatch_core::finding::Line;
 use bpfwatch_core::sink::Sink;
@@ -28,6 +26,8 @@ pub enum Durability {
     OnFlush,
     /// After each record; `write` returns once it is on the disk.
     EachRecord,
+    /// Not at all: the system does it in its own time.
+    Never,
 }
 
 /// Appends records to a file.
@@ -38,19 +38,7 @@ pub struct FileSink<F> {
     format: F,
     durability: Durability,
     file: Output,
-    reopen: Arc<AtomicBool>,
     record: Vec<u8>,
-}
-
-/// Asks a [`FileSink`] to open its path anew before its next record, from any thread.
-#[derive(Debug, Clone)]
-pub struct Reopener(Arc<AtomicBool>);
-
-impl Reopener {
-    /// Asks for it.
-    pub fn request(&self) {
-        self.0.store(true, Ordering::Release);
-    }
 }
 
 /// An open file and what it is.
@@ -146,21 +134,15 @@ impl<F: Format> FileSink<F> {
         let path = path.into();
         let file = Output::open(&path, mode)?;
         let name = format!("file {}", path.display());
-        let reopen = Arc::new(AtomicBool::new(false));
-        Ok(Self { name, path, mode, format, durability, file, reopen, record: Vec::new() })
+        Ok(Self { name, path, mode, format, durability, file, record: Vec::new() })
     }
 
-    /// What asks it to open its path anew.
-    pub fn reopener(&self) -> Reopener {
-        Reopener(Arc::clone(&self.reopen))
-    }
-
-    /// Opens the path anew where it no longer leads to the open file, or where that was asked for.
+    /// Opens the path anew where it no longer leads to the open file: it was renamed, removed or
+    /// replaced. So rotation needs no signal.
     fn follow_rotation(&mut self) -> io::Result<()> {
-        let asked = self.reopen.swap(false, Ordering::AcqRel);
         // Not following links: one put in the file's place is a change, and is refused on opening.
         let in_place = self.path.symlink_metadata().is_ok_and(|metadata| self.file.is(&metadata));
-        if in_place && !asked {
+        if in_place {
             return Ok(());
         }
         match Output::open(&self.path, self.mode) {
@@ -188,12 +170,15 @@ impl<F: Format> Sink for FileSink<F> {
         self.follow_rotation()?;
         self.file.append(&mut self.record)?;
         match self.durability {
-            Durability::OnFlush => Ok(()),
+            Durability::OnFlush | Durability::Never => Ok(()),
             Durability::EachRecord => self.file.file.sync_data(),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.file.sync_data()
+        match self.durability {
+            Durability::Never => Ok(()),
+            Durability::OnFlush | Durability::EachRecord => self.file.file.sync_data(),
+        }
     }
 }

@@ -11,7 +11,7 @@ mod syslog_tcp;
 mod syslog_udp;
 
 pub use connection::{Tls, host};
-pub use file::{Durability, FileSink, MODE as FILE_MODE, Reopener};
+pub use file::{Durability, FileSink, MODE as FILE_MODE};
 pub use memory::{DEFAULT_BYTES as MEMORY_BYTES, MemorySink};
 pub use pipe::PipeSink;
 pub use spooled::SpooledSink;
