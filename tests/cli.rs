@@ -460,6 +460,24 @@ fn what_was_decoded_is_a_recording_again() {
 }
 
 #[test]
+fn an_audit_trail_is_known_by_its_content() {
+    let trail = concat!(env!("CARGO_MANIFEST_DIR"), "/bsd/tests/data/ioctl-jail.bsm");
+    let replayed = run(&["replay", trail, "--format", "json"]).exits(0);
+    let finding: serde_json::Value = serde_json::from_str(&replayed.out).unwrap();
+    assert_eq!(finding["host"]["os"], "freebsd");
+    assert_eq!(finding["rule"]["title"], "Packet capture in a jail");
+    assert_eq!(finding["scope"], serde_json::json!({"kind": "jail", "name": "vn"}));
+    assert_eq!(finding["session"]["promiscuous"], true);
+    let bytes = std::fs::read(trail).unwrap();
+    let dir = folder("trail");
+    let cut = dir.join("cut.bsm");
+    std::fs::write(&cut, &bytes[..bytes.len() - 1]).unwrap();
+    let cut = run(&["replay", cut.to_str().unwrap(), "--format", "json"]).exits(0);
+    assert_eq!(cut.out, replayed.out);
+    assert!(cut.err.contains("record 9: the trail ends within a record"), "{}", cut.err);
+}
+
+#[test]
 fn bad_lines_are_named_and_the_rest_goes_on() {
     let dir = folder("replay-bad");
     file(&dir, "sniffer.yml", RULE);

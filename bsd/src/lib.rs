@@ -20,10 +20,12 @@
 //! | [`stats`], [`files`], [`filedesc`], [`procs`], [`jails`] | bytes of sysctls and of `jail_get` to rows |
 //! | [`route`], [`link`] | messages of route and netlink sockets |
 //! | [`decode`] | rows to processes, handles and scopes |
+//! | [`bsm`] | audit records, of trails and of the audit pipe |
 //! | [`FreebsdPlatform`] | what the program asks of an operating system |
 //!
 //! Everything here builds on every system, so that it is tested where it is written.
 
+pub mod bsm;
 mod bytes;
 mod constants;
 pub mod decode;

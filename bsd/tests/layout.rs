@@ -73,6 +73,10 @@ const HEADERS: &str = "\
 #include <net/if.h>
 #include <net/route.h>
 #include <net/bpf.h>
+#include <fcntl.h>
+#include <bsm/audit.h>
+#include <bsm/audit_record.h>
+#include <bsm/audit_kevents.h>
 #include <netlink/netlink.h>
 #include <netlink/netlink_route.h>
 ";

@@ -1,7 +1,9 @@
 //! Decoders and hostile bytes: cut at every place, with bits turned, and random ones. None may panic, and
 //! none may make more of its input than is there. The same runs without end as a fuzz target.
 
+use bpfwatch_bsd::bsm::format::Bsm;
 use bpfwatch_bsd::{filedesc, files, jails, link, procs, route, stats};
+use bpfwatch_core::decoder::{Blocks, LineDecoder};
 
 /// A linear congruential generator (Knuth's MMIX constants): the same bytes in every run.
 struct Random(u64);
@@ -30,11 +32,37 @@ fn decode(bytes: &[u8]) {
     assert!(route::messages(bytes).len() * 4 <= bytes.len());
     assert!(link::links(bytes).len() * 32 <= bytes.len());
     let _ = (procs::arguments(bytes), procs::path(bytes));
+    trail(bytes);
     let values: Vec<_> = bytes.chunks(4).map(|value| Some(value.to_vec())).collect();
     let _ = jails::row(&values);
 }
 
-const SEEDS: [&[u8]; 6] = [
+/// As the reader of a replay has it: cut into whole records, decoded, joined.
+fn trail(bytes: &[u8]) {
+    for format in [Bsm::freebsd(), Bsm::macos()] {
+        let _ = format.sniff(bytes);
+        assert!(
+            matches!(format.blocks(), Some(Blocks::Records(whole)) if whole(bytes) <= bytes.len())
+        );
+        let mut sequence = format.sequence();
+        let mut out = Vec::new();
+        let mut records = 0;
+        format.decode_block(bytes, &mut |record| {
+            records += 1;
+            for observation in record.observations {
+                if let Some(sequence) = &mut sequence {
+                    sequence.pass(observation, &mut out);
+                }
+            }
+        });
+        assert!(records <= bytes.len());
+    }
+}
+
+const SEEDS: [&[u8]; 9] = [
+    include_bytes!("data/execve-jail.bsm"),
+    include_bytes!("data/ioctl-jail.bsm"),
+    include_bytes!("data/open-jail.bsm"),
     include_bytes!("data/net.bpf.stats-three.bin"),
     include_bytes!("data/kern.file.bin"),
     include_bytes!("data/kern.proc.filedesc-tcpdump.bin"),

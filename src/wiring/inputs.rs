@@ -1,5 +1,6 @@
 //! Every format that is read: bpfwatch's own, those of logs, and those that the platform packages decode.
 
+use bpfwatch_bsd::bsm::format::Bsm;
 use bpfwatch_core::decoder::LineDecoder;
 use bpfwatch_inputs::auditd::Auditd;
 use bpfwatch_inputs::kubernetes::KubernetesAudit;
@@ -16,6 +17,8 @@ pub fn formats() -> Vec<Box<dyn LineDecoder>> {
         Box::new(Recording),
         Box::new(Eslogger::default()),
         Box::new(Evtx::default()),
+        Box::new(Bsm::freebsd()),
+        Box::new(Bsm::macos()),
         Box::new(WindowsJson::default()),
         Box::new(KubernetesAudit::default()),
         Box::new(Auditd::default()),

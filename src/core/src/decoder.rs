@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::observation::{Observation, Origin, Os};
 
-/// A format with one record a line, or several in a block of one size.
+/// A format with one record a line, or several in a block of bytes.
 ///
 /// Lines are decoded on several threads at once and put back in order afterwards, so a decoder keeps
 /// nothing from one line to the next.
@@ -67,12 +67,19 @@ pub trait Sequence: Send {
 pub const IDLE: Duration = Duration::from_secs(2);
 
 /// How a binary format is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Blocks {
-    /// Bytes before the first block.
-    pub header: usize,
-    /// Bytes of each block.
-    pub size: usize,
+#[derive(Debug, Clone, Copy)]
+pub enum Blocks {
+    /// Into blocks of one size.
+    Fixed {
+        /// Bytes before the first block.
+        header: usize,
+        /// Bytes of each block.
+        size: usize,
+    },
+    /// After records that say themselves how long they are: how many bytes from the start are whole
+    /// records, damage between them included. 0 only where more bytes are needed; within a number of bytes
+    /// that the format bounds it says more.
+    Records(fn(&[u8]) -> usize),
 }
 
 /// One record of a block.

@@ -14,8 +14,9 @@ pub(crate) enum Item {
     Observations(Vec<Observation>),
     /// A line that could not be used, counted from 0 within the chunk.
     Problem { line: u64, error: LineError },
-    /// A record of a block that could not be used, with its number where that is known.
-    BadRecord { number: Option<u64>, error: LineError },
+    /// A record of a block that could not be used, counted from 0 within the chunk, with its number where
+    /// the format gives it one.
+    BadRecord { record: u64, number: Option<u64>, error: LineError },
 }
 
 /// What a chunk held.
@@ -92,6 +93,7 @@ impl Parsed {
 
     fn record(&mut self, record: Record, found: &mut Vec<Observation>) {
         let Record { number, mut observations, decoded } = record;
+        let record = self.lines;
         self.lines += 1;
         let before = found.len();
         match decoded {
@@ -108,7 +110,7 @@ impl Parsed {
             }
             Err(error) => {
                 self.flush(found);
-                self.items.push(Item::BadRecord { number, error });
+                self.items.push(Item::BadRecord { record, number, error });
             }
         }
     }

@@ -21,7 +21,7 @@ const MAX_HOSTS: usize = 1024;
 pub(crate) enum Counting {
     /// By line.
     Lines,
-    /// By record: the lines are not the file's own.
+    /// By record: there are no lines, or not the file's own.
     Records,
     /// By the number that a record has, else by block.
     Blocks,
@@ -108,8 +108,14 @@ impl<'a> Deliverer<'a> {
                     };
                     self.problem(place, error, receive)?;
                 }
-                Item::BadRecord { number, error } => {
-                    let place = number.map_or(Place::Block(self.chunks), Place::Record);
+                Item::BadRecord { record, number, error } => {
+                    let unnumbered = match self.counting {
+                        Counting::Blocks => Place::Block(self.chunks),
+                        Counting::Lines | Counting::Records => {
+                            Place::Record(self.lines + record + 1)
+                        }
+                    };
+                    let place = number.map_or(unnumbered, Place::Record);
                     self.problem(place, error, receive)?;
                 }
             }

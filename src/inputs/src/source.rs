@@ -125,7 +125,8 @@ impl Cutter {
     pub(crate) fn counting(&mut self, decoder: &dyn LineDecoder) -> Counting {
         self.blocks = decoder.blocks();
         match self.blocks {
-            Some(_) => Counting::Blocks,
+            Some(Blocks::Fixed { .. }) => Counting::Blocks,
+            Some(Blocks::Records(_)) => Counting::Records,
             None if self.reframed => Counting::Records,
             None => Counting::Lines,
         }
@@ -174,8 +175,10 @@ impl Cutter {
         chunk.overlong = None;
         buffer.clear();
         std::mem::swap(buffer, &mut self.rest);
-        if let Some(blocks) = self.blocks {
-            return self.next_block(blocks, buffer);
+        match self.blocks {
+            Some(Blocks::Fixed { header, size }) => return self.next_block(header, size, buffer),
+            Some(Blocks::Records(whole)) => return self.next_records(whole, buffer),
+            None => {}
         }
         let mut searched = 0;
         loop {
@@ -202,10 +205,10 @@ impl Cutter {
     }
 
     /// The next block; at the end of a file that was cut, what there is of it.
-    fn next_block(&mut self, blocks: Blocks, buffer: &mut Vec<u8>) -> io::Result<bool> {
-        let skip = if self.blocks_given == 0 { blocks.header } else { 0 };
+    fn next_block(&mut self, header: usize, size: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let skip = if self.blocks_given == 0 { header } else { 0 };
         self.blocks_given += 1;
-        let want = skip + blocks.size;
+        let want = skip + size;
         while buffer.len() < want && !self.ended {
             self.fill(buffer)?;
         }
@@ -214,6 +217,30 @@ impl Cutter {
         buffer.truncate(end);
         buffer.drain(..skip.min(end));
         Ok(!buffer.is_empty())
+    }
+
+    /// The next whole records; at the end of a file that was cut, what there is of one.
+    fn next_records(
+        &mut self,
+        whole: fn(&[u8]) -> usize,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        let mut enough = self.chunk;
+        loop {
+            if self.ended || !self.regular || buffer.len() >= enough {
+                let end = whole(buffer).min(buffer.len());
+                if end > 0 {
+                    self.rest.extend_from_slice(&buffer[end..]);
+                    buffer.truncate(end);
+                    return Ok(true);
+                }
+                if self.ended {
+                    return Ok(!buffer.is_empty());
+                }
+                enough = buffer.len() * 2;
+            }
+            self.fill(buffer)?;
+        }
     }
 
     /// Reads once, or a whole chunk from a regular file.
@@ -301,6 +328,38 @@ mod tests {
                 assert_eq!(all, text);
                 let (_, whole) = pieces.split_last().unwrap();
                 assert!(whole.iter().all(|piece| piece.as_ref().unwrap().ends_with('\n')));
+            }
+        }
+    }
+
+    /// Of records that begin with their length: how many bytes are whole ones.
+    fn whole(bytes: &[u8]) -> usize {
+        let mut end = 0;
+        while let Some(length) = bytes.get(end).map(|length| usize::from(*length))
+            && end + length <= bytes.len()
+        {
+            end += length;
+        }
+        end
+    }
+
+    #[test]
+    fn cuts_after_whole_records_and_loses_nothing() {
+        let records: Vec<Vec<u8>> = (1..40).map(|length| vec![length; length.into()]).collect();
+        let mut all = records.concat();
+        all.extend([9, 9, 9]);
+        for step in 1..60 {
+            for regular in [false, true] {
+                let input = Slow(io::Cursor::new(all.clone()), step);
+                let mut cutter = Cutter::new(Box::new(input), regular, 8, 20);
+                cutter.blocks = Some(Blocks::Records(whole));
+                let (mut seen, mut chunk) = (Vec::new(), Chunk::default());
+                while cutter.next(&mut chunk).unwrap() {
+                    let cut = whole(&chunk.bytes) != chunk.bytes.len();
+                    assert!(!cut || chunk.bytes == [9, 9, 9], "{step}");
+                    seen.extend_from_slice(&chunk.bytes);
+                }
+                assert_eq!(seen, all, "{step}");
             }
         }
     }

@@ -12,7 +12,8 @@ use super::script::Parts;
 use crate::text::first_line;
 
 /// Bytes of a file's header and of a chunk. (libyal's description of the format, sections 2 and 3.)
-const BLOCKS: Blocks = Blocks { header: 4096, size: 64 * 1024 };
+const HEADER: usize = 4096;
+const CHUNK: usize = 64 * 1024;
 /// Bytes of what the parser says about a bad record that are passed on.
 const REASON: usize = 200;
 
@@ -46,7 +47,7 @@ impl LineDecoder for Evtx {
     }
 
     fn blocks(&self) -> Option<Blocks> {
-        Some(BLOCKS)
+        Some(Blocks::Fixed { header: HEADER, size: CHUNK })
     }
 
     fn decode_block(&self, block: &[u8], receive: &mut dyn FnMut(Record)) {
@@ -54,7 +55,7 @@ impl LineDecoder for Evtx {
         if block.iter().all(|byte| *byte == 0) {
             return;
         }
-        if block.len() < BLOCKS.size {
+        if block.len() < CHUNK {
             let left = block.len();
             return receive(bad(format!("the file ends within a chunk, after {left} bytes of it")));
         }
