@@ -73,6 +73,11 @@ fn a_bad_rule_is_named_with_file_line_and_reason() {
         (rule(1, "low", LINUX, "s:\n  Imgae|endswith: /a\ncondition: s"), 9, "`Image`"),
         (rule(1, "low", LINUX, "s: {Qwertyuiop: 1}\ncondition: s"), 8, "no field"),
         (
+            rule(1, "low", LINUX, "s:\n  Image: a\nall:\n  Image: b\ncondition: 1 of them"),
+            10,
+            "`all` is a word of conditions",
+        ),
+        (
             rule(1, "low", LINUX, "s:\n  CommandLine|base64offset|contains: a\ncondition: s"),
             9,
             "base64offset",

@@ -13,11 +13,20 @@ use super::fields::Source;
 /// Something wrong: the key that it is about, for the line, and what.
 pub type Fault = (Option<String>, String);
 
+/// Words of Sigma's condition language (Sigma specification, Condition).
+const RESERVED: &[&str] = &["1", "all", "and", "any", "not", "of", "or", "them"];
+
 /// Checks the detections of a rule or filter.
 pub fn detections(detections: &Detections, source: Source) -> Result<(), Fault> {
     let mut names: Vec<&String> = detections.named.keys().collect();
     names.sort_unstable();
     for name in names {
+        if RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
+            let what = format!(
+                "`{name}` is a word of conditions: the engine never finds a selection of that name"
+            );
+            return Err((Some(name.clone()), what));
+        }
         let Some(detection) = detections.named.get(name) else { continue };
         items(detection, &mut |item| self::item(item, source))?;
         arrays(detection, source)?;
