@@ -204,6 +204,15 @@ fn the_page_is_what_rules_and_cases_say() {
     );
 }
 
+#[test]
+fn the_readme_counts_as_the_pack_does() {
+    let (rules, _) = load();
+    let filters = rules.rules().iter().filter(|rule| rule.kind == RuleKind::Filter).count();
+    let counts = format!("{} rules and {filters} filters", rules.rules().len() - filters);
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(&counts), "README.md does not say `{counts}`");
+}
+
 /// A rule that is for one system alone is shown on that system.
 #[test]
 fn each_rule_is_shown_on_a_system_that_it_is_for() {

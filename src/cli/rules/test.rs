@@ -40,10 +40,10 @@ expected.jsonl has one JSON object a line:
   {\"type\":\"session\",\"verdict\":\"expected\",\"expected_by\":\"FILTER\"}
   {\"type\":\"never\",\"rules\":[\"TITLE\"],\"pid\":501}
 Lines of type finding, closed, repeats and lost are what must come, all of it and in order;
-`session` what `scan` would list two seconds later, `withheld` a filter (`filter`, `count`),
-`never` what must not come. `rule` leads
-and `rules` stand beside it, `led_by` names what led to a correlation. Any other key must be
-there with an equal value. To begin a case, leave expected.jsonl empty and run it.
+`session` is what `scan` would list two seconds later, `withheld` what a filter withheld
+(`filter`, `count`), `never` what must not come. `rule` leads and `rules` stand beside it,
+`led_by` names what led to a correlation. Any other key must be there with an equal value.
+To begin a case, leave expected.jsonl empty and run it.
 
 Exits with 1 if a case differs, with 65 if one cannot be read or a rule was refused.
 
