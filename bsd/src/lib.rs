@@ -34,10 +34,14 @@ pub mod files;
 pub mod jails;
 pub mod layout;
 pub mod link;
+pub mod matching;
 mod platform;
+pub mod poll;
+pub mod processes;
 pub mod procs;
 pub mod raw;
 pub mod route;
+pub mod schedule;
 pub mod stats;
 
 pub use constants::constants;
