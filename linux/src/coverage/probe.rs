@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, send};
 
 use crate::capability::{Capabilities, Status};
-use crate::ebpf::load::{Hook, Loaded};
+use crate::ebpf::load::{self, Hook, Loaded};
 use crate::netlink_socket::{BUFFER, NetlinkSocket};
 use crate::netns::{self, Visitor};
 use crate::proc::ProcDir;
@@ -102,9 +102,7 @@ impl Probe {
             raw_table: readable("/proc/self/net/raw"),
             links: rows(libc::NETLINK_ROUTE, netlink_route::links_request),
             connector: join_connector(),
-            ebpf: Loaded::new(Wanted::Auto, SensorSettings::default().ebpf_ring_kib)
-                .map(|loaded| (loaded.hook, loaded.not_better.clone()))
-                .map_err(|error| error.to_string()),
+            ebpf: load::attached().map_or_else(try_ebpf, Ok),
             hide_pid: hide_pid(&String::from_utf8_lossy(&mounts)),
             processes: places.len(),
             hidden,
@@ -113,6 +111,12 @@ impl Probe {
             namespaces_unknown: places.iter().filter(|(_, inode)| inode.is_none()).count(),
         }
     }
+}
+
+/// Attaches the programs for a moment.
+fn try_ebpf() -> Result<(Hook, Vec<String>), String> {
+    let loaded = Loaded::new(Wanted::Auto, SensorSettings::default().ebpf_ring_kib);
+    loaded.map(|loaded| (loaded.hook, loaded.not_better.clone())).map_err(|error| error.to_string())
 }
 
 fn readable(path: &str) -> bool {

@@ -4,6 +4,8 @@
 //! before Linux 5.8 it was CAP_SYS_ADMIN. Reading the rings afterwards needs no capability at all, so
 //! privileges may be given up once this is done.
 
+use std::sync::{Mutex, PoisonError};
+
 use aya::maps::{Array, MapData, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, Lsm, Program, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
@@ -78,6 +80,14 @@ const PROCESSES: [(&str, &str); 3] = [
     ("exited", "sched_process_exit"),
 ];
 
+/// What this process has attached, for who asks how it watches once it may load nothing more.
+static ATTACHED: Mutex<Option<(Hook, Vec<String>)>> = Mutex::new(None);
+
+/// How this process hooks the kernel now, and why not in a better way; `None` where it does not.
+pub fn attached() -> Option<(Hook, Vec<String>)> {
+    ATTACHED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// Why there are no events.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
@@ -90,6 +100,12 @@ pub enum LoadError {
     /// It does not take the programs.
     #[error("{0}")]
     Refused(String),
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        *ATTACHED.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// Programs that are attached, and their rings. They are detached when this is dropped.
@@ -126,6 +142,8 @@ impl Loaded {
             match Self::with(*hook, &btf, ring_kib) {
                 Ok(mut loaded) => {
                     loaded.not_better = reasons;
+                    *ATTACHED.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some((loaded.hook, loaded.not_better.clone()));
                     return Ok(loaded);
                 }
                 Err(reason) => reasons.push(format!("{}: {reason}", hook.as_str())),

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alerts::{Alerts, First, Folded, Remembered, Reported, UnitId};
+use crate::alerts::{Alerts, First, Folded, Remembered, Reported, UnitId, Wait};
 use crate::events::{LoggedEvent, PostureEvent, ProcessEvent, SessionEvent};
 use crate::finding::{Evidence, Level, Line, Lost, RuleRef, SessionLine, Stage, Verdict};
 use crate::observation::{Kind, Observation, Origin, Os};
+use crate::outlook;
 use crate::pipeline::{Counters, Settings};
 use crate::report::Reporter;
 use crate::rules::correlate::{Correlated, Correlator, Moment};
@@ -50,6 +51,8 @@ pub struct Lane {
     now: Timestamp,
     /// Position of the last observation.
     seq: u64,
+    /// What is handled now comes from a sensor that tells every step in order.
+    exact: bool,
     counters: Counters,
     /// Title of each filter that withheld something, and how often it did, by its id.
     withheld: BTreeMap<String, (String, u64)>,
@@ -69,6 +72,7 @@ impl Lane {
             losses: HashMap::new(),
             now: Timestamp::default(),
             seq: 0,
+            exact: false,
             counters: Counters::default(),
             withheld: BTreeMap::new(),
             events: Vec::new(),
@@ -80,10 +84,16 @@ impl Lane {
         self.counters.observations += 1;
         self.seq = observation.seq;
         self.advance(observation.at, out);
+        self.exact = observation.is_exact();
         let mut events = std::mem::take(&mut self.events);
         self.tracker.observe(observation, &mut events);
         self.handle(&mut events, out);
         self.events = events;
+        self.exact = false;
+        // What need not wait.
+        if self.alerts.next_due().is_some_and(|due| due <= self.now) {
+            self.report_due(Some(self.now), out);
+        }
     }
 
     /// Lets time pass up to `now`, timer by timer.
@@ -177,7 +187,7 @@ impl Lane {
             let changed = SessionChanged { at: self.now, seq: self.seq, change, session };
             let found = self.rules.evaluate(&SessionEvent::new(&changed));
             let withheld: Vec<Hit> = found.withheld.iter().map(|w| w.hit.clone()).collect();
-            self.alerts.session(&changed, &found.hits, &withheld);
+            self.alerts.session(&changed, &found.hits, &withheld, Wait::ForMore);
             self.stands(&changed.session.id, found);
         }
     }
@@ -268,13 +278,15 @@ impl Lane {
         let found = self.rules.evaluate(&event);
         self.count_withheld(&found);
         let withheld: Vec<Hit> = found.withheld.iter().map(|w| w.hit.clone()).collect();
-        self.alerts.session(changed, &found.hits, &withheld);
+        let settled = self.exact && outlook::is_settled(&self.rules, changed, &found);
+        let wait = if settled { Wait::Not } else { Wait::ForMore };
+        self.alerts.session(changed, &found.hits, &withheld, wait);
         let owner = changed.session.owner().and_then(|owner| owner.image.as_ref());
         let what = owner.map_or("", Text::as_str);
         let moment = Moment { at: changed.at, seq: changed.seq, what };
         let fired = self.correlator.feed(&event, moment, &found.correlated);
         if let Some((hits, evidence)) = self.correlated(fired) {
-            self.alerts.session(changed, &hits, &[]);
+            self.alerts.session(changed, &hits, &[], wait);
             self.alerts.add_evidence_of_session(&changed.session.id, evidence);
         }
         if changed.session.closed_at.is_none() {
@@ -319,6 +331,7 @@ impl Lane {
     fn report_due(&mut self, now: Option<Timestamp>, out: &mut dyn FnMut(Line)) {
         while let Some((at, id)) = self.alerts.next_to_report(now) {
             self.refresh(id, at);
+            self.alerts.leave_open(id);
             self.report(id, at, out);
         }
         for repeated in self.alerts.folds.end(Some(self.now)) {

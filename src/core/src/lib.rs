@@ -29,6 +29,7 @@ pub mod lineage;
 pub mod listing;
 pub mod logged;
 pub mod observation;
+mod outlook;
 pub mod pipeline;
 pub mod platform;
 pub mod process;

@@ -1,7 +1,9 @@
 //! Turns rule hits into alerts: one for each session, not one for each rule.
 //!
 //! A hit on an execution waits 1.2 s for the handle that it may lead to; a hit on a session waits
-//! 300 ms, so that promiscuous mode and the other rules come in the same alert. A second line about
+//! 300 ms, so that promiscuous mode and the other rules come in the same alert. Where the sensor tells every
+//! step and the rules say that no further one matters ([`crate::outlook`]), it does not wait, and takes
+//! the execution that led to it along. A second line about
 //! the same session comes only when the level rises, and one when it ends.
 
 mod fold;
@@ -38,6 +40,15 @@ const MAX_UNITS: usize = 16_384;
 
 /// Interfaces whose last promiscuous session is remembered.
 const MAX_INTERFACES: usize = 1024;
+
+/// Whether a hit on a session waits for what may belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// What is still to come would change neither whether nor how loudly it is reported.
+    Not,
+    /// More may be on its way.
+    ForMore,
+}
 
 /// Number of a unit: order of beginning.
 pub type UnitId = u64;
@@ -83,7 +94,13 @@ impl Alerts {
 
     /// A session changed. `hits` are the rules that match it now, `withheld` those that a filter keeps
     /// quiet in its present state.
-    pub fn session(&mut self, changed: &SessionChanged, hits: &[Hit], withheld: &[Hit]) {
+    pub fn session(
+        &mut self,
+        changed: &SessionChanged,
+        hits: &[Hit],
+        withheld: &[Hit],
+        wait: Wait,
+    ) {
         let session = &changed.session;
         if session.promiscuous_at.is_some()
             && let Some(interface) = &session.handle.interface
@@ -118,7 +135,9 @@ impl Alerts {
         unit.hits.retain(|(hit, _)| !withheld.iter().any(|w| w.index == hit.index));
         unit.add_hits(hits, changed.at);
         if unit.has_news() {
-            self.schedule(id, changed.at + SESSION_WAIT);
+            unit.at_once = wait == Wait::Not;
+            let wait = if wait == Wait::Not { Duration::ZERO } else { SESSION_WAIT };
+            self.schedule(id, changed.at + wait);
         }
     }
 
@@ -253,6 +272,18 @@ impl Alerts {
                 }
             });
             unit.sort_hits();
+        }
+    }
+
+    /// A filter mostly comes a moment after the rest. Of a unit that is reported without waiting for one it
+    /// is left open whether there is any.
+    pub fn leave_open(&mut self, id: UnitId) {
+        let Some(unit) = self.units.get_mut(&id).filter(|unit| unit.at_once) else { return };
+        unit.at_once = false;
+        if let Some(changed) = &mut unit.session
+            && changed.session.handle.filter == Some(false)
+        {
+            Arc::make_mut(&mut changed.session).handle.filter = None;
         }
     }
 

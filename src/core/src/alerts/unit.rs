@@ -61,6 +61,8 @@ pub struct Unit {
     pub seq: u64,
     /// When it is to be reported; `None` when there is nothing new to report.
     pub due: Option<Timestamp>,
+    /// It is to be reported without waiting for what may still come.
+    pub at_once: bool,
     /// What was said already.
     pub reported: Option<Reported>,
 }
@@ -84,6 +86,7 @@ impl Unit {
             began_at: at,
             seq,
             due: None,
+            at_once: false,
             reported: None,
         }
     }

@@ -1,0 +1,63 @@
+//! Whether what is to be said about a session can still change a moment from now.
+//!
+//! A program opens, binds, filters and makes promiscuous in several steps. Where a sensor tells each step in
+//! order, only steps that are yet to come can matter: a filter or another protocol, by which a handle may turn
+//! out to be an expected one, and promiscuous mode, by which the level may rise. The rules themselves say
+//! whether they would: they are asked about the session as it may become.
+
+use std::sync::Arc;
+
+use crate::events::SessionEvent;
+use crate::handle::HandleKind;
+use crate::rules::{RuleSet, Verdict};
+use crate::session::{CaptureSession, SessionChanged};
+use crate::text::Text;
+
+/// What programs that open a socket for all protocols narrow it to: the protocols of those who hold a packet
+/// socket for their daily work.
+const NARROWER: [&str; 4] = ["ETH_P_IP", "ETH_P_ARP", "ETH_P_PAE", "ETH_P_LLDP"];
+
+/// Whether nothing that is likely to come would withhold one of the hits or raise their level.
+pub fn is_settled(rules: &RuleSet, changed: &SessionChanged, found: &Verdict) -> bool {
+    let session = &changed.session;
+    let Some(level) = found.hits.first().map(|hit| hit.rule.level) else { return false };
+    if session.reached[1].is_none() {
+        return false;
+    }
+    let ask = |change: &dyn Fn(&mut CaptureSession)| {
+        let mut session = CaptureSession::clone(session);
+        change(&mut session);
+        let session = Arc::new(session);
+        rules.evaluate(&SessionEvent::new(&SessionChanged { session, ..changed.clone() }))
+    };
+    let withheld = |then: &Verdict| {
+        let kept_quiet = |index| then.withheld.iter().any(|one| one.hit.index == index);
+        found.hits.iter().any(|hit| kept_quiet(hit.index))
+    };
+    let is_packet =
+        matches!(session.handle.kind, HandleKind::PacketSocket | HandleKind::SockPacket);
+    if session.handle.filter != Some(true)
+        && withheld(&ask(&|session| session.handle.filter = Some(true)))
+    {
+        return false;
+    }
+    let unbound = session.handle.interface.as_ref().is_none_or(|name| name.as_str() == "any");
+    let narrower = NARROWER.iter().filter(|_| is_packet && unbound);
+    for protocol in narrower {
+        let bound = |session: &mut CaptureSession| {
+            session.handle.filter = Some(true);
+            session.handle.protocol = Some(Text::from(*protocol));
+        };
+        if withheld(&ask(&bound)) {
+            return false;
+        }
+    }
+    if is_packet && !session.promiscuous {
+        let promiscuous = ask(&|session| {
+            session.promiscuous = true;
+            session.promiscuous_at = Some(changed.at);
+        });
+        return promiscuous.hits.first().is_none_or(|hit| hit.rule.level <= level);
+    }
+    true
+}
