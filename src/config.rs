@@ -3,12 +3,14 @@
 //! | module | duty |
 //! |---|---|
 //! | [`layers`] | the files that it is read from, and how they come together |
+//! | [`input`] | `[[input]]`: files that are followed |
 //! | [`sink`], [`network`] | `[[sink]]`; what sinks over the network have in common |
 //! | [`daemon`] | heartbeat, status, metrics, hardening |
 //! | [`secret`] | files of secrets |
 //! | [`wrong`] | what is wrong, and where |
 
 mod daemon;
+mod input;
 mod layers;
 pub mod managed;
 mod network;
@@ -24,6 +26,7 @@ use bpfwatch_core::platform::{Ebpf, SensorSettings};
 use serde::Deserialize;
 
 pub use self::daemon::{Hardening, Heartbeat, Metrics, Status};
+pub use self::input::Input;
 pub use self::network::{Http, Spool};
 pub use self::secret::SecretFile;
 pub use self::sink::{Format, Sink, Sync, Transport};
@@ -54,6 +57,9 @@ pub struct Config {
     pub metrics: Metrics,
     /// What the daemon gives up once it watches.
     pub hardening: Hardening,
+    /// Log files that are followed.
+    #[serde(rename = "input")]
+    pub inputs: Vec<Input>,
     /// Where lines go.
     #[serde(rename = "sink")]
     pub sinks: Vec<Sink>,
@@ -71,6 +77,7 @@ impl Default for Config {
             status: Status::default(),
             metrics: Metrics::default(),
             hardening: Hardening::default(),
+            inputs: Vec::new(),
             sinks: vec![Sink { format: Format::Json, transport: Transport::Stdout }],
         }
     }

@@ -36,6 +36,7 @@ use self::status::{Board, Status};
 use crate::exit::{Code, Failure, Outcome, plain};
 use crate::output;
 use crate::signals::{Hangup, Signals};
+use crate::wiring::follow;
 use crate::wiring::live::{Live, Turn};
 use crate::wiring::rules;
 use crate::wiring::sensors;
@@ -116,7 +117,8 @@ impl Daemon {
         let origin = platform.origin();
         let host = host(&origin);
         let coverage = platform.coverage();
-        let sensors = sensors::open(platform, &plan.config.sensors.settings())?;
+        let mut sensors = sensors::open(platform, &plan.config.sensors.settings())?;
+        sensors.extend(follow::sensor(&plan.config.inputs, &state, &origin)?);
 
         // What the sensors need is open, and there is no other thread yet.
         let settings = plan.hardening();

@@ -9,6 +9,7 @@
 //! | [`sinks`] | each sink on a thread of its own, behind a bounded queue |
 //! | [`state`] | what survives a restart |
 
+pub mod follow;
 pub mod inputs;
 pub mod live;
 pub mod rules;

@@ -100,6 +100,7 @@ fn fixed(running: &Config, new: &Config) -> Vec<&'static str> {
     [
         ("state_dir", running.state_dir != new.state_dir),
         ("[sensors]", running.sensors != new.sensors),
+        ("[[input]]", running.inputs != new.inputs),
         ("[status]", running.status != new.status),
         ("[metrics]", running.metrics != new.metrics),
         ("[hardening]", running.hardening != new.hardening),

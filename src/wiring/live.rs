@@ -110,6 +110,11 @@ impl Live {
                 self.feed(observations, out);
                 Turn::Going
             }
+            // Of another place than this machine's sensors, and kept by its file: not recorded.
+            Received::From(batch) => {
+                self.pipeline.feed(batch, out);
+                Turn::Going
+            }
             Received::Timeout => Turn::Going,
             Received::Closed => Turn::Over,
         };
@@ -146,8 +151,12 @@ impl Live {
     /// When the recording could not be written to its end.
     pub fn stop(&mut self, out: &mut dyn FnMut(Line)) -> Result<(), Failure> {
         self.sensors.stop();
-        while let Received::Batch(observations) = self.inlet.receive(Duration::ZERO) {
-            self.feed(observations, out);
+        loop {
+            match self.inlet.receive(Duration::ZERO) {
+                Received::Batch(observations) => self.feed(observations, out),
+                Received::From(batch) => self.pipeline.feed(batch, out),
+                Received::Timeout | Received::Closed => break,
+            }
         }
         self.pipeline.finish(out);
         match self.recorder.take().map(|mut recorder| recorder.flush()) {

@@ -31,6 +31,11 @@ impl State {
         Ok(Self { file: dir.join("state.json") })
     }
 
+    /// Another file in the same directory, with the same care.
+    pub fn beside(&self, name: &str) -> Self {
+        Self { file: self.file.with_file_name(name) }
+    }
+
     /// What was saved; `None` on the first start.
     ///
     /// # Errors

@@ -4,12 +4,16 @@
 //! a lock for a moment and returns. The channel is bounded in bytes; a quarter of it is kept for
 //! observations about handles and losses, so that a flood of executions cannot hide a capture. What
 //! does not fit is counted and comes out as a `Lost` observation.
+//!
+//! A followed file is another matter: it keeps what is not read yet. [`Outlet::feed`] waits for the engine
+//! instead of shedding, and says for each batch where it comes from.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::observation::{Kind, Observation};
+use crate::pipeline::Batch;
 use crate::process::Process;
 use crate::text::Text;
 use crate::time::Timestamp;
@@ -58,11 +62,18 @@ struct Queue {
     /// When the last shed observation was seen.
     shed_at: Timestamp,
     closed: bool,
+    /// What followed files gave, in order, and its size.
+    batches: VecDeque<Batch>,
+    batch_bytes: usize,
+    /// It is the turn of a batch.
+    batch_next: bool,
 }
 
 struct Shared {
     queue: Mutex<Queue>,
     ready: Condvar,
+    /// A batch was taken: there is room for another.
+    room: Condvar,
     limit: usize,
 }
 
@@ -100,6 +111,8 @@ pub struct Inlet {
 pub enum Received {
     /// Observations in processing order, never empty.
     Batch(Vec<Observation>),
+    /// What a followed file gave.
+    From(Batch),
     /// Nothing came in time.
     Timeout,
     /// Every sensor has ended and nothing is left.
@@ -108,7 +121,8 @@ pub enum Received {
 
 /// A channel that holds at most `limit` bytes.
 pub fn channel(limit: usize) -> (Outlet, Inlet) {
-    let shared = Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), limit });
+    let (ready, room) = (Condvar::new(), Condvar::new());
+    let shared = Arc::new(Shared { queue: Mutex::default(), ready, room, limit });
     (Outlet { shared: Arc::clone(&shared) }, Inlet { shared })
 }
 
@@ -144,6 +158,34 @@ impl Outlet {
         }
     }
 
+    /// Hands over what a followed file gave, and waits until a quarter of the channel has room for it.
+    /// False when the channel was closed meanwhile; the batch is dropped then.
+    pub fn feed(&self, batch: Batch) -> bool {
+        let bytes: usize = batch.observations.iter().map(Observation::weight).sum();
+        let queue = self.shared.lock();
+        let mut queue = self
+            .shared
+            .room
+            .wait_while(queue, |queue| {
+                let full = queue.batch_bytes + bytes > self.shared.limit / 4;
+                full && !queue.batches.is_empty() && !queue.closed
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        if queue.closed {
+            return false;
+        }
+        queue.batch_bytes += bytes;
+        queue.batches.push_back(batch);
+        drop(queue);
+        self.shared.ready.notify_one();
+        true
+    }
+
+    /// Whether the engine has taken all that was fed.
+    pub fn is_fed(&self) -> bool {
+        self.shared.lock().batches.is_empty()
+    }
+
     /// Reports that events were missed.
     pub fn lost(&self, at: Timestamp, sensor: &Arc<str>, count: u64, why: &str) {
         self.offer(at, sensor, None, Kind::Lost { count, why: Text::from(why) });
@@ -151,13 +193,15 @@ impl Outlet {
 
     /// Bytes that wait for the engine.
     pub fn backlog(&self) -> usize {
-        self.shared.lock().bytes
+        let queue = self.shared.lock();
+        queue.bytes + queue.batch_bytes
     }
 
     /// Tells the engine that nothing more will come.
     pub fn close(&self) {
         self.shared.lock().closed = true;
         self.shared.ready.notify_all();
+        self.shared.room.notify_all();
     }
 }
 
@@ -169,9 +213,21 @@ impl Inlet {
             .shared
             .ready
             .wait_timeout_while(queue, timeout, |queue| {
-                queue.waiting.is_empty() && queue.shed == 0 && !queue.closed
+                let empty = queue.waiting.is_empty() && queue.batches.is_empty();
+                empty && queue.shed == 0 && !queue.closed
             })
             .unwrap_or_else(PoisonError::into_inner);
+        // In turn with what sensors saw: neither waits for the other to be silent.
+        queue.batch_next = !queue.batch_next;
+        if (queue.batch_next || (queue.waiting.is_empty() && queue.shed == 0))
+            && let Some(batch) = queue.batches.pop_front()
+        {
+            let bytes: usize = batch.observations.iter().map(Observation::weight).sum();
+            queue.batch_bytes = queue.batch_bytes.saturating_sub(bytes);
+            drop(queue);
+            self.shared.room.notify_all();
+            return Received::From(batch);
+        }
         let mut batch: Vec<Observation> = std::mem::take(&mut queue.waiting).into();
         queue.bytes = 0;
         let shed = std::mem::take(&mut queue.shed);
@@ -218,6 +274,41 @@ mod tests {
         };
         assert_eq!(executed + count, 10_000);
         assert!(batch.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+    }
+
+    #[test]
+    fn a_followed_file_waits_and_loses_nothing() {
+        use crate::observation::{Origin, Os};
+
+        let (outlet, inlet) = channel(64 * 1024);
+        let origin =
+            Arc::new(Origin { host: "h".into(), os: Os::Linux, os_version: None, boot_id: None });
+        let batch = move |n| {
+            let kind = Kind::Lost { count: n, why: Text::from("x") };
+            let at = Timestamp::from_secs(1);
+            let one = Observation { at, seq: n, sensor: "t".into(), actor: None, kind };
+            Batch { origin: Arc::clone(&origin), observations: vec![one; 40] }
+        };
+        let last = batch(200);
+        let feeder = outlet.clone();
+        let thread = std::thread::spawn(move || (0..200).all(|n| feeder.feed(batch(n))));
+        let sensor: Arc<str> = Arc::from("test");
+        let mut fed = Vec::new();
+        while fed.len() < 200 {
+            // What sensors offer comes in between, and a flood of it hides no batch.
+            outlet.offer(Timestamp::from_secs(1), &sensor, None, Kind::Running);
+            assert!(outlet.backlog() <= 64 * 1024);
+            match inlet.receive(Duration::from_secs(10)) {
+                Received::From(batch) => fed.push(batch.observations[0].seq),
+                Received::Batch(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(thread.join().unwrap() && outlet.is_fed());
+        assert!(fed.is_sorted());
+        // Nobody waits for room in a channel that is closed.
+        outlet.close();
+        assert!(!outlet.feed(last));
     }
 
     #[test]
