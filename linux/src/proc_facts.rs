@@ -213,10 +213,16 @@ impl Reader {
     /// the process sees them. A sticky directory counts: whoever may write there may put a file there.
     fn writable(&mut self, dir: &ProcDir, image: &[u8]) -> Option<bool> {
         let folder = folder(image)?;
-        let facts = fstatat(dir.as_fd(), "root", AtFlags::empty()).ok()?;
+        // The kernel gives the path from the reader's root, or from that of the process's mount namespace
+        // (fs/d_path.c: prepend_path), not from the process's own, which is another after chroot(2).
+        let mount = dir.namespace("mnt");
+        let beside = |pid| ProcDir::open(pid).filter(|other| other.namespace("mnt") == mount);
+        let other = mount.and_then(|_| beside(std::process::id()).or_else(|| beside(1)));
+        let base = other.as_ref().unwrap_or(dir);
+        let facts = fstatat(base.as_fd(), "root", AtFlags::empty()).ok()?;
         // The same path may be another folder in another mount namespace.
-        let place = (dir.namespace("mnt"), facts.st_dev, facts.st_ino);
-        let open = || openat(dir.as_fd(), "root", FOLDER, Mode::empty()).ok();
+        let place = (mount, facts.st_dev, facts.st_ino);
+        let open = || openat(base.as_fd(), "root", FOLDER, Mode::empty()).ok();
         self.folder_writable(place, folder, open)
     }
 

@@ -69,6 +69,33 @@ fn a_deleted_image_in_a_folder_of_everybody() {
     watcher.stop();
 }
 
+/// As avahi-autoipd does: the daemon's own folder is its root from then on.
+#[test]
+fn a_process_in_a_root_of_its_own_keeps_its_image_where_it_is() {
+    if !is_root("a_process_in_a_root_of_its_own_keeps_its_image_where_it_is") {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("bpfwatch-root-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let python = ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter();
+    let Some(python) = python.filter_map(|path| std::fs::canonicalize(path).ok()).next() else {
+        println!("skipped: a_process_in_a_root_of_its_own: python3 is not installed");
+        return;
+    };
+    let code = "import os, socket, sys, time\nos.chroot(sys.argv[1])\n\
+                s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88cc))\n\
+                time.sleep(60)";
+    let mut watcher = Watcher::start();
+    let run = Killed::start(Command::new(&python).args(["-c", code]).arg(&folder));
+    let opened = watcher.wait("handle", |o| by(o, run.0.id(), "handle_opened"));
+    let process = opened.actor.unwrap();
+    assert_eq!(process.image.as_ref().unwrap().as_str(), python.to_str().unwrap());
+    assert_eq!(process.image_writable_dir, Some(false), "{process:?}");
+    drop(run);
+    std::fs::remove_dir_all(&folder).unwrap();
+    watcher.stop();
+}
+
 #[test]
 fn every_execution_is_told_or_its_loss_is() {
     if !is_root("every_execution_is_told_or_its_loss_is") {

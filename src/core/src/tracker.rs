@@ -27,6 +27,9 @@ const MAX_HOLDERS: usize = 64;
 const HOLD_BACK: Duration = Duration::from_millis(250);
 /// How long after the end of its last holder a session is taken as closed when no sensor says so.
 const ORPHAN_AFTER: Duration = Duration::from_secs(2);
+/// How long after its last holder let go of it a handle is taken as in flight: a program that separates
+/// privileges passes its descriptor on within milliseconds, but a sensor's look can fall between.
+const IN_FLIGHT_AFTER: Duration = Duration::from_secs(1);
 
 /// Something that rules are evaluated on, or that goes straight to output.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +70,8 @@ struct Tracked {
     held_back: bool,
     /// Every holder has ended.
     orphaned: bool,
+    /// When its last holder let go of it, until somebody else is seen with it.
+    released: Option<Timestamp>,
     /// Place in `Tracker::by_age`.
     age: u64,
 }
@@ -75,6 +80,7 @@ struct Tracked {
 enum Timer {
     HoldBack(HandleKey),
     Orphan(HandleKey),
+    InFlight(HandleKey),
     Listing,
 }
 
@@ -143,6 +149,7 @@ impl Tracker {
                         self.close(key, at, None, out);
                     }
                 }
+                Timer::InFlight(key) => self.in_flight(key, at, out),
                 Timer::Listing => self.settle_listings(at, out),
             }
         }
@@ -199,7 +206,7 @@ impl Tracker {
             }
             Kind::HandleReleased { handle } => {
                 if let Some(process) = actor {
-                    self.released(at, seq, &handle, process.key(), out);
+                    self.released(at, &handle, process.key());
                 }
             }
             Kind::HandleClosed { handle } => self.close(handle.key(), at, Some(&handle), out),
@@ -275,8 +282,14 @@ impl Tracker {
         };
         let age = self.next_age;
         self.next_age += 1;
-        let tracked =
-            Tracked { session: Arc::new(session), seq, held_back: false, orphaned: false, age };
+        let tracked = Tracked {
+            session: Arc::new(session),
+            seq,
+            held_back: false,
+            orphaned: false,
+            released: None,
+            age,
+        };
         self.by_age.insert(age, key);
         self.sessions.insert(key, tracked);
         if let Some(actor) = actor {
@@ -317,6 +330,7 @@ impl Tracker {
         let Some(tracked) = self.sessions.get_mut(&key) else { return false };
         let session = Arc::make_mut(&mut tracked.session);
         tracked.orphaned = false;
+        tracked.released = None;
         session.in_flight = false;
         if session.lineage.is_none() {
             session.lineage = Some(leader);
@@ -443,14 +457,7 @@ impl Tracker {
         }
     }
 
-    fn released(
-        &mut self,
-        at: Timestamp,
-        seq: u64,
-        handle: &Handle,
-        holder: ProcessKey,
-        out: &mut Vec<Event>,
-    ) {
+    fn released(&mut self, at: Timestamp, handle: &Handle, holder: ProcessKey) {
         let key = handle.key();
         let Some(tracked) = self.sessions.get_mut(&key) else { return };
         let session = Arc::make_mut(&mut tracked.session);
@@ -458,9 +465,20 @@ impl Tracker {
         if session.holders.len() > 1 {
             session.holders.remove(index);
             self.unhold(holder.pid);
-        } else if session.reached[1].is_some() && !session.in_flight {
-            // It still receives, and nobody has it: its descriptor travels in a message.
-            session.in_flight = true;
+        } else if tracked.released.is_none() {
+            tracked.released = Some(at);
+            self.timer(at + IN_FLIGHT_AFTER, Timer::InFlight(key));
+        }
+    }
+
+    /// A handle that still receives, and that nobody has had for a while: its descriptor travels in a
+    /// message.
+    fn in_flight(&mut self, key: HandleKey, at: Timestamp, out: &mut Vec<Event>) {
+        let Some(tracked) = self.sessions.get_mut(&key) else { return };
+        let is_old = tracked.released.is_some_and(|released| released + IN_FLIGHT_AFTER <= at);
+        if is_old && tracked.session.reached[1].is_some() && !tracked.session.in_flight {
+            Arc::make_mut(&mut tracked.session).in_flight = true;
+            let seq = tracked.seq;
             self.emit(key, at, seq, Change::Holder, out);
         }
     }

@@ -83,13 +83,31 @@ fn a_descriptor_in_flight_belongs_to_nobody() {
     bench.see(0, 7, opened(bpf()));
     bench.see(1, 7, Kind::HandleAttached { handle: bpf() });
     bench.see(300, 7, Kind::HandleReleased { handle: bpf() });
+    assert!(!bench.tracker.sessions()[0].in_flight, "it may be on its way to somebody");
+    bench.see(1301, 0, Kind::Running);
     assert!(bench.tracker.sessions()[0].in_flight);
-    bench.see(400, 9, opened(bpf()));
+    bench.see(1400, 9, opened(bpf()));
     assert!(!bench.tracker.sessions()[0].in_flight);
     assert_eq!(
         bench.changes(),
         [(Change::Opened, 1), (Change::Attached, 1), (Change::Holder, 1), (Change::Holder, 2)]
     );
+}
+
+#[test]
+fn a_descriptor_passed_on_is_not_in_flight() {
+    let mut bench = Bench::on(Os::Linux);
+    bench.see(0, 7, opened(packet(1)));
+    bench.see(1, 7, Kind::HandleAttached { handle: packet(1) });
+    bench.see(300, 7, Kind::HandleReleased { handle: packet(1) });
+    bench.see(300, 9, opened(packet(1)));
+    // Passed back and forth: the first hand-over's time does not count for the second.
+    bench.see(1000, 9, Kind::HandleReleased { handle: packet(1) });
+    bench.see(1500, 0, Kind::Running);
+    assert!(!bench.tracker.sessions()[0].in_flight);
+    bench.see(1600, 7, opened(packet(1)));
+    bench.see(9000, 0, Kind::Running);
+    assert!(!bench.tracker.sessions()[0].in_flight);
 }
 
 #[test]
