@@ -119,7 +119,7 @@ fn idle_costs_next_to_nothing() {
     eprintln!("idle: {:.2} % of a core, {resident} KiB resident", share * 100.0);
     if cfg!(debug_assertions) {
         eprintln!("(a debug build: the promises of 0.5 % and 15 MB are for a release build)");
-        assert!(share < 0.05 && resident < 60 * 1024);
+        assert!(share < 0.05 && resident < 120 * 1024, "{share} {resident}");
     } else {
         assert!(share < 0.005, "{share}");
         assert!(resident < 15 * 1024, "{resident}");
