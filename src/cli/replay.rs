@@ -34,9 +34,10 @@ Examples:
   bpfwatch replay night.jsonl
   bpfwatch replay night.jsonl --rules ./site-rules --level informational
   zcat *.jsonl.gz | bpfwatch replay - --format json
+  bpfwatch replay Security.evtx audit.log.1.gz k8s-audit.json
   bpfwatch replay night.jsonl --observations | jq -r .kind | sort | uniq -c")]
 pub struct Replay {
-    /// Recordings, one after the other; `-` is standard input.
+    /// Recordings and logs, one after the other; `-` is standard input.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Format of the files; found by their content where it is not given.

@@ -11,6 +11,7 @@
 )]
 
 mod harness;
+mod inputs;
 mod metrics;
 mod network;
 #[path = "../../src/delivery/tests/receiver/mod.rs"]
