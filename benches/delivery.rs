@@ -1,4 +1,5 @@
-//! What delivery costs: formats, the spool, and network transports against a receiver on this machine.
+//! What delivery costs: formats, the spool, and transports against receivers on this machine. At the
+//! end a million findings go through the largest format, and memory must be as it was.
 //!
 //! `cargo bench --bench delivery [-- --lines 20000]`. The receiver runs in the same process and shares
 //! its cores: a transport alone is somewhat faster.
@@ -11,6 +12,9 @@ mod fixtures;
 mod receiver;
 
 use std::fs;
+use std::io::{self, Read};
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,7 +26,10 @@ use bpfwatch_core::time::Timestamp;
 use bpfwatch_delivery::backoff::Pace;
 use bpfwatch_delivery::http::{Proxy, Setup};
 use bpfwatch_delivery::spool::{Settings, Spool, Store, Sync};
-use bpfwatch_delivery::transport::SpooledSink;
+use bpfwatch_delivery::transport::{
+    Durability, FileSink, Framing, MemorySink, SpooledSink, StreamSink, SyslogSocket, SyslogTcp,
+    SyslogUdp,
+};
 use bpfwatch_delivery::{
     Ecs, Falco, Format, Json, Ocsf, Otlp, OtlpRecord, Remote, Rfc3164, Rfc5424, Webhook,
 };
@@ -39,6 +46,9 @@ fn main() {
     formats(lines);
     spool(lines);
     transports(lines);
+    local(lines);
+    syslog(lines);
+    flat(1_000_000);
 }
 
 fn told(what: &str, lines: u64, bytes: u64, took: Duration) {
@@ -148,4 +158,105 @@ fn transport(
     told(&format!("{name}, delivered"), delivered.max(1), sent, took);
     drop(sink);
     fs::remove_dir_all(dir).unwrap();
+}
+
+/// Transports of this machine, one write a line.
+fn local(lines: u64) {
+    let dir = folder("local");
+    fs::create_dir_all(&dir).unwrap();
+    let mut stream = StreamSink::new("null", Json, io::sink(), false);
+    writes("stream, json", lines, &Json, &mut stream);
+    for (name, durability, lines) in [
+        ("file, json, sync never", Durability::Never, lines),
+        ("file, json, sync always", Durability::EachRecord, lines / 20),
+    ] {
+        let mut file = FileSink::open(dir.join("out"), Json, durability).unwrap();
+        writes(name, lines, &Json, &mut file);
+    }
+    let receiver = UnixDatagram::bind(dir.join("log")).unwrap();
+    thread::spawn(move || while receiver.recv(&mut [0; 65_536]).is_ok() {});
+    let format = Rfc5424 { bare: true, ..Rfc5424::default() };
+    let mut socket = SyslogSocket::at(dir.join("log"), format, 10).unwrap();
+    writes("local syslog", lines, &format, &mut socket);
+    fs::remove_dir_all(dir).unwrap();
+}
+
+fn writes(name: &str, lines: u64, format: &dyn Format, sink: &mut dyn Sink) {
+    let mut record = Vec::new();
+    format.render(&finding(1), &mut record);
+    let start = Instant::now();
+    for number in 0..lines {
+        sink.write(&finding(number)).unwrap();
+    }
+    told(name, lines, lines * record.len() as u64, start.elapsed());
+}
+
+/// Syslog over the network, from memory.
+fn syslog(lines: u64) {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = udp.local_addr().unwrap().to_string();
+    thread::spawn(move || while udp.recv(&mut [0; 65_536]).is_ok() {});
+    sends("syslog udp", lines, Box::new(SyslogUdp::new(&address)));
+    for framing in [Framing::OctetCounting, Framing::Newline] {
+        let tcp = SyslogTcp::new(&swallow(), framing, None);
+        sends(&format!("syslog tcp, {framing:?}"), lines, Box::new(tcp));
+    }
+}
+
+/// The address of a receiver that reads and forgets.
+fn swallow() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        while stream.read(&mut [0; 65_536]).is_ok_and(|count| count > 0) {}
+    });
+    address
+}
+
+fn sends(name: &str, lines: u64, remote: Box<dyn Remote>) {
+    let format = Rfc5424::default();
+    let mut record = Vec::new();
+    format.render(&finding(1), &mut record);
+    let mut sink = MemorySink::start(format, remote, usize::MAX, Pace::default(), 1).unwrap();
+    let start = Instant::now();
+    for number in 0..lines {
+        sink.write(&finding(number)).unwrap();
+    }
+    let backlog = sink.backlog().unwrap();
+    while backlog.state().waiting > 0 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    told(name, lines, lines * record.len() as u64, start.elapsed());
+}
+
+/// Many findings through the largest format and a connection: nothing may stay behind.
+fn flat(lines: u64) {
+    let remote = Box::new(SyslogTcp::new(&swallow(), Framing::OctetCounting, None));
+    let mut sink = MemorySink::start(Ocsf, remote, 4 << 20, Pace::default(), 1).unwrap();
+    let backlog = sink.backlog().unwrap();
+    let line = finding(1);
+    let mut before = None;
+    let start = Instant::now();
+    for number in 0..lines {
+        sink.write(&line).unwrap();
+        while backlog.state().waiting > 500 {
+            thread::yield_now();
+        }
+        if number == lines / 10 {
+            before = resident_kib();
+        }
+    }
+    told("ocsf over tcp, memory bounded", lines, lines, start.elapsed());
+    let (Some(before), Some(after)) = (before, resident_kib()) else { return };
+    println!("memory after a tenth {before} KiB, after all {after} KiB");
+    assert_eq!(backlog.state().lost, 0);
+    assert!(after < before + 4096, "memory grows");
+}
+
+/// `VmRSS`, where the system has it (proc_pid_status(5)).
+fn resident_kib() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
