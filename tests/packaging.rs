@@ -143,6 +143,13 @@ fn the_debian_package_names_files_that_are_there() {
         }
     }
     assert!(count > 8);
+    // The section of the manual, as the program writes it and as the unit and the package name it.
+    let pages = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("packaging-man");
+    let made = Command::new(env!("CARGO_BIN_EXE_bpfwatch")).arg("man").arg(&pages).status();
+    assert!(made.unwrap().success());
+    assert!(pages.join("bpfwatch-status.8").is_file());
+    assert!(assets.contains("man/*.8\", \"usr/share/man/man8/\""));
+    assert_eq!(unit("Documentation"), ["man:bpfwatch(8)"]);
     for script in ["build", "postinst", "postrm"] {
         let path = root().join("linux/debian").join(script);
         let checked = Command::new("sh").arg("-n").arg(&path).output().unwrap();
