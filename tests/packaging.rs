@@ -145,6 +145,7 @@ fn the_debian_package_names_files_that_are_there() {
     assert!(count > 8);
     // The section of the manual, as the program writes it and as the unit and the package name it.
     let pages = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("packaging-man");
+    fs::create_dir_all(&pages).unwrap();
     let made = Command::new(env!("CARGO_BIN_EXE_bpfwatch")).arg("man").arg(&pages).status();
     assert!(made.unwrap().success());
     assert!(pages.join("bpfwatch-status.8").is_file());
