@@ -21,9 +21,16 @@
 //! | [`route`], [`link`] | messages of route and netlink sockets |
 //! | [`decode`] | rows to processes, handles and scopes |
 //! | [`bsm`] | audit records, of trails and of the audit pipe |
-//! | [`FreebsdPlatform`] | what the program asks of an operating system |
+//! | [`matching`], [`poll`], [`schedule`] | looks, and what is new in them |
+//! | [`processes`] | events and lists of processes |
+//! | [`mounts`] | what a bpf node in a mount of devfs means |
+//! | `ffi`, `kernel` | system calls, and the tables read and decoded (FreeBSD only, as what follows) |
+//! | `sensor`, `snapshot` | the loop, and one look for `scan` |
+//! | `coverage`, `posture`, `emulate` | `doctor` and `emulate` |
+//! | `FreebsdPlatform` | what the program asks of an operating system |
 //!
-//! Everything here builds on every system, so that it is tested where it is written.
+//! What decodes bytes and decides builds and is tested on every system. What makes system calls is checked
+//! and linked for FreeBSD, and has not run on it.
 
 pub mod bsm;
 mod bytes;
@@ -35,7 +42,7 @@ pub mod jails;
 pub mod layout;
 pub mod link;
 pub mod matching;
-mod platform;
+pub mod mounts;
 pub mod poll;
 pub mod processes;
 pub mod procs;
@@ -43,6 +50,27 @@ pub mod raw;
 pub mod route;
 pub mod schedule;
 pub mod stats;
+#[cfg_attr(not(target_os = "freebsd"), allow(dead_code))]
+mod users;
 
 pub use constants::constants;
+
+#[cfg(target_os = "freebsd")]
+mod coverage;
+#[cfg(target_os = "freebsd")]
+mod emulate;
+#[cfg(target_os = "freebsd")]
+mod ffi;
+#[cfg(target_os = "freebsd")]
+mod kernel;
+#[cfg(target_os = "freebsd")]
+mod platform;
+#[cfg(target_os = "freebsd")]
+mod posture;
+#[cfg(target_os = "freebsd")]
+mod sensor;
+#[cfg(target_os = "freebsd")]
+mod snapshot;
+
+#[cfg(target_os = "freebsd")]
 pub use platform::FreebsdPlatform;

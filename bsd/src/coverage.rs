@@ -1,0 +1,156 @@
+//! `doctor`: what the sensor sees on this machine, what is blind, and why. Each source is tried once.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use bpfwatch_core::platform::{Check, CheckState};
+
+use crate::decode::BPF_DEVICE;
+use crate::ffi::{self, Event, Kqueue};
+use crate::kernel::{self, Kernel};
+
+/// From this release on `net.bpf.stats` lists one vnet only (sys/net/bpf.c).
+const STATS_OF_ONE_VNET: u32 = 1_600_006;
+/// How long an open may take to be told.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What is not watched. Each says so on every machine.
+const GAPS: [(&str, &str); 4] = [
+    (
+        "opens in jails",
+        "a watch inside a jail's /dev would keep the jail from stopping: an open that is shorter than the \
+         time between two looks, 250 ms, is not seen",
+    ),
+    (
+        "short-lived opens",
+        "on the host they are told without a process; the audit pipe has them all and is not read yet",
+    ),
+    (
+        "capture without /dev/bpf",
+        "not watched yet: netgraph, netmap, divert and raw sockets, if_bridge span ports, DTrace",
+    ),
+    (
+        "short-lived programs",
+        "of one that ends at once arguments and path may be gone before they are read",
+    ),
+];
+
+fn check(name: &str, state: CheckState, detail: String, mend: Option<&str>) -> Check {
+    Check { name: name.to_owned(), state, detail, mend: mend.map(str::to_owned) }
+}
+
+fn tried(name: &str, result: io::Result<String>) -> Check {
+    match result {
+        Ok(detail) => check(name, CheckState::Ok, detail, None),
+        Err(error) => {
+            let denied = error.kind() == io::ErrorKind::PermissionDenied;
+            let mend =
+                if denied { "run it as root on the host" } else { "see bpf(4) and devfs(5)" };
+            check(name, CheckState::Blind, error.to_string(), Some(mend))
+        }
+    }
+}
+
+/// One check for each source that the sensor uses, then what none of them sees.
+pub fn checks() -> Vec<Check> {
+    let mut out = vec![tried("opens of /dev/bpf", an_open_is_told())];
+    match Kernel::new() {
+        Ok(mut kernel) => {
+            let device = kernel.find_device();
+            out.push(tried(
+                "holders of BPF descriptors",
+                device.and_then(|device| {
+                    let (look, _) = kernel.look(device)?;
+                    Ok(format!("{} by kern.file", count(look.files.len(), "descriptor")))
+                }),
+            ));
+            let attached = kernel.attached();
+            out.push(tried(
+                "attached descriptors",
+                attached
+                    .map(|rows| format!("{} by net.bpf.stats", count(rows.len(), "descriptor"))),
+            ));
+            let all = kernel.all();
+            out.push(tried(
+                "processes",
+                all.map(|rows| format!("{} by kern.proc", count(rows.len(), "process"))),
+            ));
+        }
+        Err(error) => out.push(tried("BPF descriptors", Err(error))),
+    }
+    out.push(tried("executions", executions()));
+    out.push(tried("promiscuous interfaces", route()));
+    out.push(jails());
+    if kernel::release_date().is_some_and(|date| date >= STATS_OF_ONE_VNET) {
+        out.push(check(
+            "descriptors in VNET jails",
+            CheckState::Blind,
+            "this kernel lists attached descriptors of one vnet only; those of VNET jails are seen open, \
+             but not whether they are attached or promiscuous"
+                .to_owned(),
+            None,
+        ));
+    }
+    out.extend(
+        GAPS.iter().map(|(name, why)| check(name, CheckState::Info, (*why).to_owned(), None)),
+    );
+    out
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = match (number, what) {
+        (1, _) => "",
+        (_, "process") => "es",
+        _ => "s",
+    };
+    format!("{number} {what}{plural}")
+}
+
+/// Opens the device once and waits to be told.
+fn an_open_is_told() -> io::Result<String> {
+    /// NOTE_OPEN of sys/event.h.
+    const NOTE_OPEN: u32 = 0x80;
+    let queue = Kqueue::new()?;
+    let node = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(BPF_DEVICE)?;
+    let ident = usize::try_from(node.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let flags = libc::EV_ADD | libc::EV_CLEAR;
+    let filter = libc::EVFILT_VNODE;
+    queue.change(Event { ident, filter, flags, fflags: NOTE_OPEN, data: 0 })?;
+    drop(OpenOptions::new().read(true).open(BPF_DEVICE)?);
+    let mut events = Vec::new();
+    queue.wait(PATIENCE, &mut events)?;
+    if events.iter().any(|event| event.fflags & NOTE_OPEN != 0) {
+        Ok("an open was told by kqueue; opens in jails are found by looking".to_owned())
+    } else {
+        Err(io::Error::other("an open was not told; opens are found by looking every 250 ms"))
+    }
+}
+
+fn executions() -> io::Result<String> {
+    let queue = Kqueue::new()?;
+    let ident = std::process::id() as usize;
+    let fflags = libc::NOTE_EXEC | libc::NOTE_TRACK;
+    let (filter, flags) = (libc::EVFILT_PROC, libc::EV_ADD | libc::EV_CLEAR);
+    queue.change(Event { ident, filter, flags, fflags, data: 0 })?;
+    Ok("kqueue follows processes and their children".to_owned())
+}
+
+fn route() -> io::Result<String> {
+    ffi::socket(libc::PF_ROUTE, libc::SOCK_RAW, 0)?;
+    Ok("told by a route socket, of this network stack; a second reader changes no flag".to_owned())
+}
+
+fn jails() -> Check {
+    match kernel::list_jails() {
+        Err(error) => tried("jails", Err(error)),
+        Ok(jails) => {
+            let shared = jails.values().filter(|jail| jail.vnet == Some(false)).count();
+            let detail =
+                format!("{}, {shared} on the host's network stack", count(jails.len(), "jail"));
+            check("jails", CheckState::Ok, detail, None)
+        }
+    }
+}

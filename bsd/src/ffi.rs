@@ -1,0 +1,265 @@
+//! System calls that no safe crate offers: the only unsafe code of this package. kqueue is called directly,
+//! because the crates for it know no EVFILT_JAIL.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_int, c_uint, c_void};
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// The ABI of 12.0 and later (sys/event.h). What libc has for older releases would be silently cut.
+const _: () = assert!(size_of::<libc::kevent>() == 64);
+const _: () = assert!(size_of::<libc::ifreq>() == 32);
+
+/// Events taken at once.
+const EVENTS: usize = 256;
+/// Reads that are tried while a table grows faster than the buffer for it.
+const TRIES: usize = 6;
+
+/// An event of kqueue, or what is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// Descriptor, pid, jid ...
+    pub ident: usize,
+    /// EVFILT_*.
+    pub filter: i16,
+    /// EV_*.
+    pub flags: u16,
+    /// NOTE_*.
+    pub fflags: u32,
+    /// What the filter says beyond that.
+    pub data: i64,
+}
+
+/// A kqueue (kqueue(2)). It may be used from several threads.
+#[derive(Debug)]
+pub struct Kqueue(OwnedFd);
+
+impl Kqueue {
+    /// A new one. It is not inherited by children.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: the call takes nothing.
+        let fd = unsafe { libc::kqueue() };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel just made this descriptor and nobody else knows it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Asks for events, or for no more of them.
+    ///
+    /// # Errors
+    /// As kevent(2) has them; ESRCH for a process that has ended.
+    pub fn change(&self, event: Event) -> io::Result<()> {
+        let mut raw = empty();
+        raw.ident = event.ident;
+        raw.filter = event.filter;
+        raw.flags = event.flags;
+        raw.fflags = event.fflags;
+        raw.data = event.data;
+        // SAFETY: `raw` is one kevent that lives through the call, and no events are asked back.
+        let done = unsafe {
+            libc::kevent(
+                self.0.as_raw_fd(),
+                &raw const raw,
+                1,
+                std::ptr::null_mut(),
+                0,
+                std::ptr::null(),
+            )
+        };
+        check(done)
+    }
+
+    /// Waits up to `timeout` for events and puts them into `out`, in place of what was there.
+    ///
+    /// # Errors
+    /// As kevent(2) has them; an interrupted wait is none.
+    pub fn wait(&self, timeout: Duration, out: &mut Vec<Event>) -> io::Result<()> {
+        out.clear();
+        let mut raw = [empty(); EVENTS];
+        let timeout = libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
+        };
+        // SAFETY: `raw` has room for EVENTS kevents, and `timeout` lives through the call.
+        let count = unsafe {
+            libc::kevent(
+                self.0.as_raw_fd(),
+                std::ptr::null(),
+                0,
+                raw.as_mut_ptr(),
+                EVENTS as c_int,
+                &raw const timeout,
+            )
+        };
+        if count < 0 {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
+        }
+        let filled = raw.iter().take(usize::try_from(count).unwrap_or(0));
+        out.extend(filled.map(|event| Event {
+            ident: event.ident,
+            filter: event.filter,
+            flags: event.flags,
+            fflags: event.fflags,
+            data: event.data,
+        }));
+        Ok(())
+    }
+}
+
+fn empty() -> libc::kevent {
+    // SAFETY: all-zero bytes are a valid kevent, a struct of integers and one pointer that may be null.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Numbers of a sysctl by its name (sysctlnametomib(3)).
+///
+/// # Errors
+/// ENOENT when the kernel has none of that name.
+pub fn mib(name: &CStr) -> io::Result<Vec<c_int>> {
+    let mut mib = [0; 24];
+    let mut length = mib.len();
+    // SAFETY: the name ends in a zero byte, and `length` says how many numbers fit in `mib`.
+    check(unsafe { libc::sysctlnametomib(name.as_ptr(), mib.as_mut_ptr(), &raw mut length) })?;
+    Ok(mib[..length.min(mib.len())].to_vec())
+}
+
+/// Reads a sysctl into `buffer`, which is made larger as needed but never beyond `cap` bytes, and kept at
+/// its size for the next time. Returns how many bytes were filled. Nothing is ever written to a sysctl.
+///
+/// # Errors
+/// As sysctl(3) has them; OutOfMemory where `cap` is not enough.
+pub fn sysctl(mib: &[c_int], buffer: &mut Vec<u8>, cap: usize) -> io::Result<usize> {
+    for _ in 0..TRIES {
+        let mut length = buffer.len();
+        match sysctl_once(mib, buffer.as_mut_ptr().cast(), &mut length) {
+            // A table that just fills the buffer may have been cut.
+            Ok(()) if length < buffer.len() => return Ok(length),
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {}
+            Err(error) => return Err(error),
+        }
+        let mut needed = 0;
+        sysctl_once(mib, std::ptr::null_mut(), &mut needed)?;
+        let room = needed.saturating_add(needed / 4).saturating_add(1024).max(buffer.len() + 1);
+        if buffer.len() >= cap {
+            break;
+        }
+        buffer.resize(room.min(cap), 0);
+    }
+    Err(io::ErrorKind::OutOfMemory.into())
+}
+
+fn sysctl_once(mib: &[c_int], buffer: *mut c_void, length: &mut usize) -> io::Result<()> {
+    let count = c_uint::try_from(mib.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: `mib` has `count` numbers; `buffer` is null, or has `length` bytes; no new value is given.
+    let done = unsafe { libc::sysctl(mib.as_ptr(), count, buffer, length, std::ptr::null(), 0) };
+    check(done)
+}
+
+/// socket(2), closed on exec and not blocking.
+///
+/// # Errors
+/// As the call has them.
+pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the call takes numbers only.
+    let fd = unsafe { libc::socket(domain, kind, protocol) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Asks jail_get(2) for the jail that follows `last`, by jid; also one that is being removed. Each parameter
+/// comes with room for its value.
+///
+/// # Errors
+/// ENOENT when there is none; EINVAL when the kernel does not know a parameter.
+pub fn next_jail(last: u32, parameters: &mut [(&CStr, Vec<u8>)]) -> io::Result<()> {
+    let mut last = c_int::try_from(last).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let text = |name: &CStr| libc::iovec {
+        iov_base: name.as_ptr().cast_mut().cast(),
+        iov_len: name.to_bytes_with_nul().len(),
+    };
+    let mut parts = vec![
+        text(c"lastjid"),
+        libc::iovec { iov_base: (&raw mut last).cast(), iov_len: size_of::<c_int>() },
+    ];
+    for (name, value) in parameters.iter_mut() {
+        parts.push(text(name));
+        parts.push(libc::iovec { iov_base: value.as_mut_ptr().cast(), iov_len: value.len() });
+    }
+    let count = c_uint::try_from(parts.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: each part points to as many bytes as it says, which live through the call; the kernel writes
+    // to values only, never to names.
+    check(unsafe { libc::jail_get(parts.as_mut_ptr(), count, libc::JAIL_DYING) }.min(0))
+}
+
+/// Type and mount point of every mounted file system (getfsstat(2)), as cached.
+///
+/// # Errors
+/// As the call has them.
+pub fn mounts() -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    for extra in [8, 64, 512] {
+        // SAFETY: a null buffer asks for the number of mounts.
+        let count = unsafe { libc::getfsstat(std::ptr::null_mut(), 0, libc::MNT_NOWAIT) };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())? + extra;
+        // SAFETY: all-zero bytes are a valid statfs, a struct of integers and arrays of them.
+        let mut table: Vec<libc::statfs> = vec![unsafe { std::mem::zeroed() }; count];
+        let size = libc::c_long::try_from(count * size_of::<libc::statfs>())
+            .map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: `table` has `size` bytes.
+        let filled = unsafe { libc::getfsstat(table.as_mut_ptr(), size, libc::MNT_NOWAIT) };
+        let filled = usize::try_from(filled).map_err(|_| io::Error::last_os_error())?;
+        if filled < count {
+            let bytes = |name: &[libc::c_char]| -> Vec<u8> {
+                name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8).collect()
+            };
+            let rows = table.iter().take(filled);
+            return Ok(rows.map(|fs| (bytes(&fs.f_fstypename), bytes(&fs.f_mntonname))).collect());
+        }
+    }
+    Err(io::ErrorKind::OutOfMemory.into())
+}
+
+/// Attaches a BPF descriptor to an interface (bpf(4), BIOCSETIF).
+///
+/// # Errors
+/// ENXIO when there is none of that name, InvalidInput for a name that is too long.
+pub fn attach(bpf: impl AsFd, interface: &str) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid ifreq, a struct of integers and a union of them.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if interface.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (slot, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *slot = byte as libc::c_char;
+    }
+    let command = crate::bsm::event::BIOCSETIF as libc::c_ulong;
+    // SAFETY: BIOCSETIF reads one ifreq, to which the pointer is, and which lives through the call.
+    check(unsafe { libc::ioctl(bpf.as_fd().as_raw_fd(), command, &raw const request) })
+}
+
+/// Makes the interface of a BPF descriptor promiscuous for as long as the descriptor lives (bpf(4),
+/// BIOCPROMISC).
+///
+/// # Errors
+/// EINVAL when it is not attached.
+pub fn promiscuous(bpf: impl AsFd) -> io::Result<()> {
+    let command = crate::bsm::event::BIOCPROMISC as libc::c_ulong;
+    // SAFETY: BIOCPROMISC takes no argument.
+    check(unsafe { libc::ioctl(bpf.as_fd().as_raw_fd(), command) })
+}
+
+fn check(done: c_int) -> io::Result<()> {
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,305 @@
+//! The kernel's tables, read and decoded: what the sensor, `scan` and `doctor` ask.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_int};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bpfwatch_core::process::Process;
+use bpfwatch_core::scope::Scope;
+use bpfwatch_core::text::Text;
+use bpfwatch_core::time::Timestamp;
+
+use crate::poll::{Look, Who};
+use crate::raw::{BpfRow, FileRow, JailRow, ProcRow};
+use crate::stats::TableError;
+use crate::{decode, ffi, filedesc, files, jails, procs, stats, users};
+
+/// CTL_KERN and KERN_FILE of sys/sysctl.h.
+const KERN_FILE: [c_int; 2] = [1, 15];
+/// KERN_PROC with KERN_PROC_PROC.
+const ALL_PROCS: [c_int; 4] = [1, 14, 8, 0];
+/// Below KERN_PROC: KERN_PROC_PID, KERN_PROC_ARGS, KERN_PROC_PATHNAME, KERN_PROC_CWD.
+const PROC_PID: c_int = 1;
+const PROC_ARGS: c_int = 7;
+const PROC_PATHNAME: c_int = 12;
+const PROC_CWD: c_int = 42;
+/// CTL_KERN and KERN_OSRELDATE.
+const KERN_OSRELDATE: [c_int; 2] = [1, 24];
+/// Bytes of a table that are read at most: two million descriptors.
+const TABLE_CAP: usize = 256 * 1024 * 1024;
+/// Of one process: ARG_MAX.
+const ARGS_CAP: usize = 1024 * 1024;
+/// How long the lists of jails and users hold.
+const FRESH: Duration = Duration::from_secs(30);
+/// Jails that are kept.
+const MAX_JAILS: usize = 16_384;
+
+/// Wall time.
+pub fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::default() + since
+}
+
+/// Version of the kernel's interface (kern.osreldate).
+pub fn release_date() -> Option<u32> {
+    let mut buffer = vec![0; 16];
+    let length = ffi::sysctl(&KERN_OSRELDATE, &mut buffer, 16).ok()?;
+    crate::bytes::word(buffer.get(..length)?, 0)
+}
+
+/// When the kernel was started, in seconds since the epoch (kern.bootid is newer than 13): what tells one
+/// boot from another, as far as nobody sets the clock.
+pub fn boot_time() -> Option<i64> {
+    /// CTL_KERN and KERN_BOOTTIME.
+    const KERN_BOOTTIME: [c_int; 2] = [1, 21];
+    let mut buffer = vec![0; 32];
+    let length = ffi::sysctl(&KERN_BOOTTIME, &mut buffer, 32).ok()?;
+    crate::bytes::signed_long(buffer.get(..length)?, 0)
+}
+
+fn invalid(error: TableError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// The tables. Buffers are kept from one read to the next.
+pub struct Kernel {
+    stats_mib: Vec<c_int>,
+    files: Vec<u8>,
+    stats: Vec<u8>,
+    procs: Vec<u8>,
+    one: Vec<u8>,
+    jails: HashMap<u32, JailRow>,
+    jails_read: Option<Instant>,
+    users: HashMap<u32, Text>,
+    users_read: Option<Instant>,
+}
+
+impl Kernel {
+    /// Ready to read.
+    ///
+    /// # Errors
+    /// When the kernel has no BPF.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            stats_mib: ffi::mib(c"net.bpf.stats")?,
+            files: vec![0; 512 * 1024],
+            stats: vec![0; 64 * 1024],
+            procs: vec![0; 256 * 1024],
+            one: vec![0; 16 * 1024],
+            jails: HashMap::new(),
+            jails_read: None,
+            users: HashMap::new(),
+            users_read: None,
+        })
+    }
+
+    /// What tells the BPF device from others in `kern.file`: it is opened once, for the moment of one read.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or the kernel hides addresses from this user.
+    pub fn find_device(&mut self) -> io::Result<u64> {
+        let bpf = File::open(decode::BPF_DEVICE)?;
+        let (own, fd) = (std::process::id(), bpf.as_raw_fd());
+        let rows = self.files(|row| row.pid == own && row.fd == fd)?;
+        drop(bpf);
+        let found = rows.first().map(|row| row.data).filter(|data| *data != 0);
+        found.ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, "addresses are hidden"))
+    }
+
+    /// Rows of `kern.file`.
+    ///
+    /// # Errors
+    /// What the system says, or a table that is not understood.
+    pub fn files(&mut self, wanted: impl FnMut(&FileRow) -> bool) -> io::Result<Vec<FileRow>> {
+        let length = ffi::sysctl(&KERN_FILE, &mut self.files, TABLE_CAP)?;
+        files::rows(&self.files[..length], wanted).map_err(invalid)
+    }
+
+    /// Rows of `net.bpf.stats`.
+    ///
+    /// # Errors
+    /// EPERM for other users than root; a table that is not understood.
+    pub fn attached(&mut self) -> io::Result<Vec<BpfRow>> {
+        let cap = stats::MAX_ROWS * 168;
+        let length = ffi::sysctl(&self.stats_mib, &mut self.stats, cap)?;
+        stats::rows(&self.stats[..length]).map_err(invalid)
+    }
+
+    /// A look: who has it open first, what is attached second. The other order loses who it was.
+    ///
+    /// # Errors
+    /// When descriptors cannot be listed. The error of the second table stands beside the look.
+    pub fn look(&mut self, device: u64) -> io::Result<(Look, Option<io::Error>)> {
+        let own = std::process::id();
+        let files = self.files(|row| row.data == device && row.pid != own)?;
+        Ok(match self.attached() {
+            Ok(rows) => (Look { files, attached: Some(rows) }, None),
+            Err(error) => (Look { files, attached: None }, Some(error)),
+        })
+    }
+
+    /// All processes.
+    ///
+    /// # Errors
+    /// What the system says, or a table that is not understood.
+    pub fn all(&mut self) -> io::Result<Vec<ProcRow>> {
+        let length = ffi::sysctl(&ALL_PROCS, &mut self.procs, TABLE_CAP)?;
+        procs::rows(&self.procs[..length]).map_err(invalid)
+    }
+
+    fn of(&mut self, what: c_int, pid: u32) -> Option<&[u8]> {
+        let pid = c_int::try_from(pid).ok()?;
+        let length = ffi::sysctl(&[1, 14, what, pid], &mut self.one, ARGS_CAP).ok()?;
+        self.one.get(..length)
+    }
+
+    /// One process.
+    pub fn row(&mut self, pid: u32) -> Option<ProcRow> {
+        procs::rows(self.of(PROC_PID, pid)?).ok()?.into_iter().next()
+    }
+
+    /// All about a process. Arguments first, they go first; then its path; then the rest. Of one that is
+    /// gone what could still be read.
+    pub fn read(&mut self, pid: u32) -> Process {
+        let args = self.of(PROC_ARGS, pid).and_then(procs::arguments);
+        let image = self.of(PROC_PATHNAME, pid).and_then(procs::path);
+        let row = self.row(pid);
+        let mut process = match &row {
+            Some(row) => {
+                let scope = self.scope(row.jid);
+                decode::process(row, Some(scope))
+            }
+            None => Process::from_pid(pid),
+        };
+        process.user = process.uid.and_then(|uid| self.user(uid));
+        process.args = args;
+        if let Some(image) = &image {
+            look_at_image(Path::new(image.as_str()), &mut process);
+        }
+        process.image = image;
+        process.cwd = self.working_directory(pid);
+        process
+    }
+
+    fn working_directory(&mut self, pid: u32) -> Option<Text> {
+        let rows = filedesc::rows(self.of(PROC_CWD, pid)?).ok()?;
+        let cwd = rows.into_iter().find(|row| row.fd == filedesc::KF_FD_TYPE_CWD)?;
+        (!cwd.path.is_empty()).then(|| Text::from_bytes_limited(&cwd.path, 1024))
+    }
+
+    /// Scope of a jail id.
+    pub fn scope(&mut self, jid: u32) -> Arc<Scope> {
+        if jid != 0 && !self.jails.contains_key(&jid) {
+            self.read_jails();
+        }
+        Arc::new(decode::scope(jid, self.jails.get(&jid)))
+    }
+
+    /// The jails, by id.
+    pub fn jails(&mut self) -> Vec<JailRow> {
+        if self.jails_read.is_none_or(|read| read.elapsed() >= FRESH) {
+            self.read_jails();
+        }
+        let mut all: Vec<JailRow> = self.jails.values().cloned().collect();
+        all.sort_by_key(|jail| jail.jid);
+        all
+    }
+
+    /// Jails came, went or changed.
+    pub fn forget_jails(&mut self) {
+        self.jails_read = None;
+    }
+
+    fn read_jails(&mut self) {
+        self.jails_read = Some(Instant::now());
+        if let Ok(jails) = list_jails() {
+            self.jails = jails;
+        }
+    }
+
+    fn user(&mut self, uid: u32) -> Option<Text> {
+        if self.users_read.is_none_or(|read| read.elapsed() >= FRESH) {
+            self.users_read = Some(Instant::now());
+            self.users =
+                fs::read(users::PASSWD).map(|text| users::users(&text)).unwrap_or_default();
+        }
+        self.users.get(&uid).cloned()
+    }
+}
+
+impl Who for Kernel {
+    fn start(&mut self, pid: u32) -> Option<u64> {
+        self.row(pid).map(|row| row.start)
+    }
+
+    fn process(&mut self, pid: u32) -> Arc<Process> {
+        Arc::new(self.read(pid))
+    }
+}
+
+/// Every jail that can be seen from here, dying ones too.
+///
+/// # Errors
+/// What the system says.
+pub fn list_jails() -> io::Result<HashMap<u32, JailRow>> {
+    let mut out = HashMap::new();
+    let mut last = 0;
+    // What a kernel without VIMAGE does not know makes the whole call fail.
+    let mut with_vnet = true;
+    while out.len() < MAX_JAILS {
+        let wanted = |name: &str| with_vnet || name != "vnet";
+        let names: Vec<Option<CString>> = jails::PARAMETERS
+            .iter()
+            .map(|parameter| CString::new(parameter.name).ok().filter(|_| wanted(parameter.name)))
+            .collect();
+        let mut asked: Vec<_> = names
+            .iter()
+            .zip(jails::PARAMETERS)
+            .filter_map(|(name, parameter)| Some((name.as_deref()?, vec![0; parameter.size])))
+            .collect();
+        match ffi::next_jail(last, &mut asked) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && with_vnet => {
+                with_vnet = false;
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        let mut given = asked.into_iter().map(|(_, value)| value);
+        let values: Vec<_> =
+            names.iter().map(|name| name.as_ref().and_then(|_| given.next())).collect();
+        let Some(jail) = jails::row(&values).filter(|jail| jail.jid > last) else { break };
+        last = jail.jid;
+        out.insert(jail.jid, jail);
+    }
+    Ok(out)
+}
+
+/// Who owns the program, whether it is still there, and who may put another in its place. The path is the
+/// host's, of a jailed program too.
+fn look_at_image(path: &Path, process: &mut Process) {
+    match fs::symlink_metadata(path) {
+        Ok(facts) => {
+            process.image_owner = Some(facts.uid());
+            process.image_deleted = Some(false);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => process.image_deleted = Some(true),
+        Err(_) => {}
+    }
+    let open = |directory: &Path| {
+        let facts = fs::symlink_metadata(directory).ok()?;
+        let group = facts.mode() & 0o020 != 0 && facts.gid() != 0;
+        Some(facts.uid() != 0 || facts.mode() & 0o002 != 0 || group)
+    };
+    let mut above = path.ancestors().skip(1).map(open);
+    process.image_writable_dir = above.try_fold(false, |any, this| this.map(|this| any || this));
+}

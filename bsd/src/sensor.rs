@@ -1,0 +1,462 @@
+//! The live sensor: one thread that waits on a kqueue for opens of /dev/bpf, executions, interfaces and
+//! jails, and looks at the kernel's tables at once and some times more when something happened, and steadily
+//! in between.
+//!
+//! No watch is held inside a jail's devfs: it would keep the mount busy and the jail from stopping. Opens
+//! there are found by the steady looks and by those after an execution in the jail.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bpfwatch_core::observation::{Interface, Kind};
+use bpfwatch_core::platform::SensorSettings;
+use bpfwatch_core::process::{Process, ProcessKey};
+use bpfwatch_core::scope::Scope;
+use bpfwatch_core::sensor::{Outlet, Sensor, SensorError};
+use bpfwatch_core::text::Text;
+use nix::net::if_::if_indextoname;
+
+use crate::decode::BPF_DEVICE;
+use crate::ffi::{self, Event, Kqueue};
+use crate::kernel::{Kernel, now};
+use crate::poll::{Said, Table};
+use crate::processes::{Followed, ProcEvent, Processes, System};
+use crate::raw::{ProcRow, RouteMessage};
+use crate::route::{self, IFF_PROMISC};
+use crate::schedule::Schedule;
+
+/// EVFILT_JAIL of sys/event.h, 15.0 and later.
+const EVFILT_JAIL: i16 = -14;
+/// NOTE_JAIL_CHILD, NOTE_JAIL_SET, NOTE_JAIL_ATTACH, NOTE_JAIL_REMOVE, NOTE_JAIL_MULTI.
+const NOTE_JAIL: u32 = 0xf800_0000;
+const NOTE_JAIL_CHILD: u32 = 0x8000_0000;
+/// Of /dev/bpf: NOTE_DELETE, NOTE_ATTRIB, NOTE_REVOKE, NOTE_OPEN, NOTE_CLOSE, NOTE_CLOSE_WRITE.
+const NODE: u32 = 0x1 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200;
+/// NOTE_CHILD of sys/event.h.
+const NOTE_CHILD: u32 = 4;
+/// Time between two lists of all processes.
+const RECONCILE: Duration = Duration::from_secs(5);
+/// Time to wait after a loss until they are listed.
+const DOUBT: Duration = Duration::from_millis(200);
+/// Time between attempts to watch a node that is gone.
+const REOPEN: Duration = Duration::from_secs(1);
+/// Identifier of the event that ends the sensor.
+const STOP: usize = 1;
+
+/// Watches BPF descriptors, processes and interfaces.
+pub struct FreebsdSensor {
+    kqueue: Arc<Kqueue>,
+    idle: u64,
+}
+
+fn fail(what: &str, error: &io::Error) -> SensorError {
+    let mend = match error.kind() {
+        io::ErrorKind::PermissionDenied => "run it as root on the host",
+        io::ErrorKind::NotFound => {
+            "is devfs mounted, and does this kernel have BPF (`device bpf`)?"
+        }
+        _ => "`bpfwatch doctor` tells what can be seen here",
+    };
+    SensorError { sensor: "freebsd", what: format!("{what}: {error}"), mend: Some(mend.to_owned()) }
+}
+
+impl FreebsdSensor {
+    /// Prepares to watch.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn new(settings: &SensorSettings) -> Result<Self, SensorError> {
+        let kqueue = Kqueue::new().map_err(|error| fail("kqueue", &error))?;
+        let stop = ask(STOP, libc::EVFILT_USER, 0);
+        kqueue.change(stop).map_err(|error| fail("kqueue", &error))?;
+        Ok(Self { kqueue: Arc::new(kqueue), idle: settings.scan_interval_ms.max(10) })
+    }
+}
+
+fn ask(ident: usize, filter: i16, fflags: u32) -> Event {
+    // Without EV_CLEAR a vnode's event would come again and again.
+    Event { ident, filter, flags: libc::EV_ADD | libc::EV_CLEAR, fflags, data: 0 }
+}
+
+impl Sensor for FreebsdSensor {
+    fn name(&self) -> &'static str {
+        "freebsd"
+    }
+
+    fn via(&self) -> Option<String> {
+        Some("kqueue, kern.file and net.bpf.stats".to_owned())
+    }
+
+    fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
+        let kqueue = Arc::clone(&self.kqueue);
+        Box::new(move || {
+            let flags = 0;
+            let fflags = libc::NOTE_TRIGGER;
+            // It can only fail when the queue is gone, and then nobody waits.
+            let _ = kqueue.change(Event {
+                ident: STOP,
+                filter: libc::EVFILT_USER,
+                flags,
+                fflags,
+                data: 0,
+            });
+        })
+    }
+
+    fn run(self: Box<Self>, outlet: &Outlet) -> Result<(), SensorError> {
+        let mut kernel = Kernel::new().map_err(|error| fail("net.bpf.stats", &error))?;
+        let device = kernel.find_device().map_err(|error| fail(BPF_DEVICE, &error))?;
+        let mut state = State {
+            source: Source { kernel, kqueue: &self.kqueue },
+            device,
+            outlet,
+            table: Table::default(),
+            processes: Processes::default(),
+            schedule: Schedule::new(0, self.idle),
+            start: Instant::now(),
+            node: None,
+            node_tried: Instant::now(),
+            route: None,
+            promiscuous: BTreeMap::new(),
+            reconciled: Instant::now(),
+            blind: BTreeMap::new(),
+            names: Names::default(),
+        };
+        state.begin();
+        state.watch()
+    }
+}
+
+/// Names of the sources, in observations.
+struct Names {
+    handles: Arc<str>,
+    processes: Arc<str>,
+    links: Arc<str>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            handles: Arc::from("freebsd.bpf"),
+            processes: Arc::from("freebsd.processes"),
+            links: Arc::from("freebsd.links"),
+        }
+    }
+}
+
+/// The kernel as the process table asks it.
+struct Source<'a> {
+    kernel: Kernel,
+    kqueue: &'a Kqueue,
+}
+
+impl System for Source<'_> {
+    fn list(&mut self) -> Option<Vec<ProcRow>> {
+        self.kernel.all().ok()
+    }
+
+    fn follow(&mut self, pid: u32) -> Followed {
+        let notes = libc::NOTE_EXIT | libc::NOTE_EXEC | libc::NOTE_TRACK;
+        match self.kqueue.change(ask(pid as usize, libc::EVFILT_PROC, notes)) {
+            Ok(()) => Followed::Yes,
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Followed::Gone,
+            Err(_) => Followed::No,
+        }
+    }
+
+    fn read(&mut self, pid: u32) -> Process {
+        self.kernel.read(pid)
+    }
+}
+
+struct State<'a> {
+    source: Source<'a>,
+    device: u64,
+    outlet: &'a Outlet,
+    table: Table,
+    processes: Processes,
+    schedule: Schedule,
+    start: Instant,
+    /// /dev/bpf, opened for its path alone, and its mode, owner and group.
+    node: Option<(File, Access)>,
+    node_tried: Instant,
+    route: Option<File>,
+    /// Interfaces that are promiscuous, by index.
+    promiscuous: BTreeMap<u16, Text>,
+    reconciled: Instant,
+    /// What cannot be seen now, and was said.
+    blind: BTreeMap<&'static str, String>,
+    names: Names,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Access {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl State<'_> {
+    fn millis(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn begin(&mut self) {
+        self.watch_node();
+        match ffi::socket(libc::PF_ROUTE, libc::SOCK_RAW, 0) {
+            Ok(socket) => self.watch_route(socket),
+            Err(error) => self.blind("route socket", Some(&error)),
+        }
+        // Not known before 15: then the list of jails is read each half a minute.
+        let _ = self.watch_jail(0);
+        for jail in self.source.kernel.jails() {
+            let _ = self.watch_jail(jail.jid);
+        }
+        let mut said = Vec::new();
+        let how = self.processes.begin(&mut self.source, &mut said);
+        self.offer(said, |names| &names.processes);
+        self.refused(how.refused);
+    }
+
+    fn watch_jail(&self, jid: u32) -> io::Result<()> {
+        self.source.kqueue.change(ask(jid as usize, EVFILT_JAIL, NOTE_JAIL))
+    }
+
+    fn watch_route(&mut self, socket: OwnedFd) {
+        let socket = File::from(socket);
+        let asked = ask(socket.as_raw_fd() as usize, libc::EVFILT_READ, 0);
+        match self.source.kqueue.change(asked) {
+            Ok(()) => self.route = Some(socket),
+            Err(error) => self.blind("route socket", Some(&error)),
+        }
+    }
+
+    /// Watches the host's node. Opened for its path alone, no BPF descriptor is made of it.
+    fn watch_node(&mut self) {
+        self.node_tried = Instant::now();
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(BPF_DEVICE);
+        let watched = opened.and_then(|node| {
+            let facts = node.metadata()?;
+            self.source.kqueue.change(ask(node.as_raw_fd() as usize, libc::EVFILT_VNODE, NODE))?;
+            let access = Access { mode: facts.mode() & 0o7777, uid: facts.uid(), gid: facts.gid() };
+            Ok((node, access))
+        });
+        match watched {
+            Ok(node) => {
+                self.node = Some(node);
+                self.blind("opens of /dev/bpf", None);
+            }
+            Err(error) => self.blind("opens of /dev/bpf", Some(&error)),
+        }
+    }
+
+    /// Says once that something cannot be seen, and again when the reason changes.
+    fn blind(&mut self, what: &'static str, error: Option<&io::Error>) {
+        let Some(error) = error else {
+            self.blind.remove(what);
+            return;
+        };
+        let why = format!("{what}: {error}");
+        if self.blind.get(what) != Some(&why) {
+            self.outlet.lost(now(), &self.names.handles, 0, &why);
+            self.blind.insert(what, why);
+        }
+    }
+
+    fn refused(&self, count: u64) {
+        if count > 0 {
+            let why = "processes that the kernel does not let be followed";
+            self.outlet.lost(now(), &self.names.processes, count, why);
+        }
+    }
+
+    fn offer(&self, said: Vec<Said>, sensor: fn(&Names) -> &Arc<str>) {
+        let at = now();
+        for (actor, kind) in said {
+            self.outlet.offer(at, sensor(&self.names), actor, kind);
+        }
+    }
+
+    fn watch(&mut self) -> Result<(), SensorError> {
+        let mut events = Vec::new();
+        loop {
+            let wait = self.schedule.next().saturating_sub(self.millis());
+            let wait = Duration::from_millis(wait.min(crate::schedule::BUSY));
+            self.source.kqueue.wait(wait, &mut events).map_err(|error| fail("kevent", &error))?;
+            for event in &events {
+                if event.filter == libc::EVFILT_USER {
+                    return Ok(());
+                }
+                self.happened(event);
+            }
+            let at = self.millis();
+            let busy = self.table.is_busy()
+                || self.node.is_none()
+                || !self.source.kernel.jails().is_empty();
+            if self.schedule.take(at, busy) {
+                self.look(at);
+            }
+            let pause = if self.processes.doubtful { DOUBT } else { RECONCILE };
+            if self.reconciled.elapsed() >= pause {
+                self.reconcile();
+            }
+            if self.node.is_none() && self.node_tried.elapsed() >= REOPEN {
+                self.watch_node();
+            }
+        }
+    }
+
+    fn reconcile(&mut self) {
+        self.reconciled = Instant::now();
+        let mut said = Vec::new();
+        let how = self.processes.reconcile(&mut self.source, &mut said);
+        self.offer(said, |names| &names.processes);
+        self.refused(how.refused);
+    }
+
+    fn look(&mut self, at: u64) {
+        match self.source.kernel.look(self.device) {
+            Ok((look, error)) => {
+                self.blind("kern.file", None);
+                self.blind("net.bpf.stats", error.as_ref());
+                let mut said = Vec::new();
+                self.table.update(&look, at, &mut self.source.kernel, &mut said);
+                self.offer(said, |names| &names.handles);
+            }
+            Err(error) => self.blind("kern.file", Some(&error)),
+        }
+    }
+
+    fn happened(&mut self, event: &Event) {
+        match event.filter {
+            libc::EVFILT_VNODE => self.node_event(event),
+            libc::EVFILT_PROC => self.process_event(event),
+            libc::EVFILT_READ => self.route_event(),
+            EVFILT_JAIL => {
+                self.source.kernel.forget_jails();
+                if event.fflags & NOTE_JAIL_CHILD != 0 {
+                    for jail in self.source.kernel.jails() {
+                        let _ = self.watch_jail(jail.jid);
+                    }
+                }
+                let at = self.millis();
+                self.schedule.event(at);
+            }
+            _ => {}
+        }
+    }
+
+    fn node_event(&mut self, event: &Event) {
+        const DELETE: u32 = 0x1;
+        const ATTRIB: u32 = 0x8;
+        const REVOKE: u32 = 0x40;
+        let at = self.millis();
+        self.schedule.event(at);
+        if event.fflags & ATTRIB != 0 {
+            self.access_changed();
+        }
+        if event.fflags & (DELETE | REVOKE) != 0 || event.flags & libc::EV_EOF != 0 {
+            // Whoever calls revoke(2) on one mount's node ends the watches of all.
+            self.node = None;
+            self.watch_node();
+        }
+    }
+
+    /// Mode, owner or group of the node were set, or its times only.
+    fn access_changed(&mut self) {
+        let Some((node, before)) = &mut self.node else { return };
+        let Ok(facts) = node.metadata() else { return };
+        let after = Access { mode: facts.mode() & 0o7777, uid: facts.uid(), gid: facts.gid() };
+        let before = std::mem::replace(before, after);
+        let mode = (after.mode & !before.mode & 0o066 != 0).then_some(after.mode);
+        let uid = (after.uid != before.uid && after.uid != 0).then_some(after.uid);
+        let gid = (after.gid != before.gid && after.gid != 0).then_some(after.gid);
+        if (mode, uid, gid) != (None, None, None) {
+            let kind = Kind::AccessLoosened { path: Text::from(BPF_DEVICE), mode, uid, gid };
+            self.outlet.offer(now(), &self.names.handles, None, kind);
+        }
+    }
+
+    fn process_event(&mut self, event: &Event) {
+        let Ok(pid) = u32::try_from(event.ident) else { return };
+        let parent = u32::try_from(event.data).unwrap_or(0);
+        // Several may have come in one: in the order in which they happen.
+        let notes = [
+            (NOTE_CHILD, ProcEvent::Child { pid, parent }),
+            (libc::NOTE_EXEC, ProcEvent::Execute(pid)),
+            (libc::NOTE_TRACKERR, ProcEvent::Untracked(pid)),
+            (libc::NOTE_EXIT, ProcEvent::Exit(pid)),
+        ];
+        let mut said = Vec::new();
+        for (note, what) in notes {
+            if event.fflags & note != 0 {
+                self.processes.happened(what, &mut self.source, &mut said);
+            }
+        }
+        let holder = self.table.holds(ProcessKey { pid, start: None });
+        let jailed = said.iter().any(|(actor, kind)| {
+            let scope = actor.as_ref().and_then(|actor| actor.scope.as_deref());
+            *kind == Kind::Executed && matches!(scope, Some(Scope::Jail { .. }))
+        });
+        self.offer(said, |names| &names.processes);
+        if event.fflags & libc::NOTE_TRACKERR != 0 {
+            let why = "a process that the kernel could not follow";
+            self.outlet.lost(now(), &self.names.processes, 1, why);
+        }
+        // Opens in a jail's own /dev give no event; those of a holder change who holds.
+        if holder || jailed {
+            let at = self.millis();
+            self.schedule.event(at);
+        }
+    }
+
+    fn route_event(&mut self) {
+        let mut buffer = [0; 4096];
+        loop {
+            let Some(route) = &mut self.route else { return };
+            match route.read(&mut buffer) {
+                Ok(0) => self.route = None,
+                Ok(length) => {
+                    for message in route::messages(&buffer[..length]) {
+                        self.route_message(&message);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.outlet.lost(now(), &self.names.links, 0, "route socket ENOBUFS");
+                }
+                Err(error) => {
+                    self.route = None;
+                    self.blind("route socket", Some(&error));
+                }
+            }
+        }
+    }
+
+    fn route_message(&mut self, message: &RouteMessage) {
+        let RouteMessage::Interface { index, flags } = message else { return };
+        let on = flags & IFF_PROMISC != 0;
+        if on == self.promiscuous.contains_key(index) {
+            return;
+        }
+        let name = if on {
+            let name = if_indextoname(u32::from(*index)).ok();
+            let name = Text::from_bytes(name.as_deref().map_or(b"?", |name| name.to_bytes()));
+            self.promiscuous.insert(*index, name.clone());
+            name
+        } else {
+            self.promiscuous.remove(index).unwrap_or_default()
+        };
+        let interface = Interface { name, netns: None, count: None, role: None };
+        let kind = Kind::InterfacePromiscuous { interface, on };
+        self.outlet.offer(now(), &self.names.links, None, kind);
+        let at = self.millis();
+        self.schedule.event(at);
+    }
+}
