@@ -35,7 +35,8 @@ impl Lab {
             done.is_ok_and(|status| status.success())
         };
         let made = ip(&["netns", "add", &name]);
-        let linked = made && ip(&["-n", &name, "link", "add", "a", "type", "veth", "peer", "b"]);
+        let linked =
+            made && ip(&["-n", &name, "link", "add", "veth0", "type", "veth", "peer", "veth1"]);
         if made {
             ip(&["netns", "del", &name]);
         }
