@@ -126,24 +126,26 @@ impl Lab {
         &self.interfaces[worker % self.interfaces.len()]
     }
 
-    /// The control groups of a systemd unit, made as systemd makes them: below `system.slice` of its
-    /// own hierarchy. `None` where control groups cannot be made.
+    /// The control groups of a systemd unit, made as systemd makes them: below `system.slice`, of version
+    /// 2, or of its own hierarchy of version 1 and, beside that, of version 2 (systemd.io/CGROUP_DELEGATION,
+    /// "Three Different Tree Setups"). `None` where control groups cannot be made.
     pub fn unit(&self, name: &str) -> Option<Vec<PathBuf>> {
-        // cgroup v1 with systemd's named hierarchy, or v2.
-        let root = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"]
-            .map(Path::new)
-            .into_iter()
-            .find(|root| root.join("cgroup.procs").is_file())?;
-        let (slice, group) = (root.join("system.slice"), root.join("system.slice").join(name));
+        let roots = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+        let mut of_unit = Vec::new();
         let mut groups = self.groups.lock().unwrap();
-        for dir in [slice, group.clone()] {
-            match std::fs::create_dir(&dir) {
-                Ok(()) => groups.push(dir),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(_) => return None,
+        for root in roots.map(Path::new).iter().filter(|root| root.join("cgroup.procs").is_file()) {
+            let slice = root.join("system.slice");
+            let group = slice.join(name);
+            for dir in [slice, group.clone()] {
+                match std::fs::create_dir(&dir) {
+                    Ok(()) => groups.push(dir),
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                    Err(_) => return None,
+                }
             }
+            of_unit.push(group);
         }
-        Some(vec![group])
+        (!of_unit.is_empty()).then_some(of_unit)
     }
 }
 
