@@ -1,41 +1,18 @@
 //! Captures inside a container of runc whose root is a folder.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::bundle;
 use crate::harness::{Running, Scratch, Watch, about, alone};
 
-/// A bundle that runs `command` with the host's programs, bound read-only into a folder.
-pub fn bundle(scratch: &Scratch, command: &[&str], host_network: bool) -> std::path::PathBuf {
-    let bundle = scratch.0.join("bundle");
-    std::fs::create_dir_all(bundle.join("rootfs")).unwrap();
-    let _ = std::fs::remove_file(bundle.join("config.json"));
-    assert!(Command::new("runc").arg("spec").current_dir(&bundle).status().unwrap().success());
-    let path = bundle.join("config.json");
-    let mut spec: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    spec["process"]["terminal"] = json!(false);
-    spec["process"]["args"] = json!(command);
-    for set in ["bounding", "effective", "permitted"] {
-        spec["process"]["capabilities"][set] =
-            json!(["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SETUID", "CAP_SETGID"]);
-    }
-    let mounts = spec["mounts"].as_array_mut().unwrap();
-    for dir in ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/root", "/tmp"] {
-        if Path::new(dir).exists() {
-            std::fs::create_dir_all(bundle.join("rootfs").join(&dir[1..])).unwrap();
-            mounts.push(json!({"destination": dir, "type": "bind", "source": dir,
-                "options": ["rbind", "ro"]}));
-        }
-    }
-    if host_network {
-        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
-        namespaces.retain(|namespace| namespace["type"] != "network");
-    }
-    std::fs::write(&path, spec.to_string()).unwrap();
-    bundle
+/// A bundle that runs `command` with the host's programs and what tests write.
+pub fn bundle(scratch: &Scratch, command: &[&str], host_network: bool) -> PathBuf {
+    let dirs = ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/root", "/tmp"];
+    bundle::bundle(&scratch.0, &dirs, command, host_network)
 }
 
 #[test]

@@ -6,6 +6,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test is a failed test")]
 
+#[path = "../bundle/mod.rs"]
+mod bundle;
 mod captures;
 mod container;
 mod hardened;

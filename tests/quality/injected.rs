@@ -5,11 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
+use crate::bundle;
 use crate::lab::Lab;
 use crate::plan::Plan;
-use crate::process::{Running, find, must, run};
+use crate::process::{Running, find, run};
 
 /// Each kind: how it is told from the others (a part of a command line), and what it is.
 pub const KINDS: [(&str, &str); 22] = [
@@ -197,32 +196,8 @@ fn inject(lab: &Lab, dir: &Path, mark: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A bundle for runc that runs `command` with the host's programs, bound read-only into a folder.
+/// A bundle for runc that runs `command` with the host's programs.
 pub fn bundle(dir: &Path, command: &[&str], host_network: bool) -> PathBuf {
-    let bundle = dir.join("bundle");
-    std::fs::create_dir_all(bundle.join("rootfs")).unwrap();
-    let path = bundle.join("config.json");
-    let _ = std::fs::remove_file(&path);
-    must("runc", &["spec", "-b", bundle.to_str().unwrap()]);
-    let mut spec: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    spec["process"]["terminal"] = json!(false);
-    spec["process"]["args"] = json!(command);
-    for set in ["bounding", "effective", "permitted"] {
-        spec["process"]["capabilities"][set] =
-            json!(["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SETUID", "CAP_SETGID"]);
-    }
-    let mounts = spec["mounts"].as_array_mut().unwrap();
-    for dir in ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc"] {
-        if Path::new(dir).exists() {
-            std::fs::create_dir_all(bundle.join("rootfs").join(&dir[1..])).unwrap();
-            mounts.push(json!({"destination": dir, "type": "bind", "source": dir,
-                "options": ["rbind", "ro"]}));
-        }
-    }
-    if host_network {
-        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
-        namespaces.retain(|namespace| namespace["type"] != "network");
-    }
-    std::fs::write(&path, spec.to_string()).unwrap();
-    bundle
+    let dirs = ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc"];
+    bundle::bundle(dir, &dirs, command, host_network)
 }

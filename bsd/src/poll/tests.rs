@@ -1,3 +1,5 @@
+//! Rows in, observations out, with made-up rows: no kernel is asked.
+
 use super::*;
 use std::collections::HashMap;
 

@@ -176,15 +176,7 @@ impl<R: Read> Read for Records<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Gives at most `step` bytes a read.
-    struct Slow(io::Cursor<Vec<u8>>, usize);
-    impl Read for Slow {
-        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-            let step = self.1.min(out.len());
-            self.0.read(&mut out[..step])
-        }
-    }
+    use crate::testing::Slow;
 
     fn cut(text: &str, step: usize) -> (Vec<String>, bool) {
         let input = Slow(io::Cursor::new(text.into()), step);

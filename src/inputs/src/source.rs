@@ -293,15 +293,7 @@ fn has_line(head: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Gives at most `step` bytes a read.
-    struct Slow(io::Cursor<Vec<u8>>, usize);
-    impl Read for Slow {
-        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-            let step = self.1.min(out.len());
-            self.0.read(&mut out[..step])
-        }
-    }
+    use crate::testing::Slow;
 
     fn pieces(text: &str, step: usize, regular: bool) -> Vec<Result<String, u64>> {
         let input = Slow(io::Cursor::new(text.into()), step);

@@ -1,5 +1,6 @@
-//! What several tests need: a directory that goes away again.
+//! What several tests need: a directory that goes away again, and a reader that gives little at a time.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,5 +25,15 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Gives at most so many bytes a read.
+pub(crate) struct Slow(pub io::Cursor<Vec<u8>>, pub usize);
+
+impl Read for Slow {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let step = self.1.min(out.len());
+        self.0.read(&mut out[..step])
     }
 }

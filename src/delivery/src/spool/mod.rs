@@ -29,7 +29,9 @@ pub mod settings;
 pub mod store;
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -156,6 +158,13 @@ impl Store {
     pub fn acked(&self) -> u64 {
         self.acked
     }
+}
+
+/// How files of a spool are opened for writing: made for their owner alone, and never through a link.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    options
 }
 
 /// The clock, for the age of what waits.

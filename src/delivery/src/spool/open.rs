@@ -1,15 +1,16 @@
 //! Opening a spool: whose it is, what is in it, and where a torn end is cut off.
 
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use bpfwatch_core::ids;
 use bpfwatch_core::time::Timestamp;
 
 use super::position::Position;
+use super::private;
 use super::record::HEADER;
 use super::segment::{Records, Segment};
 use super::settings::Settings;
@@ -174,14 +175,8 @@ fn make_private(dir: &Path) -> io::Result<()> {
 
 /// Takes the lock, which the kernel gives back when the process ends, however it ends.
 fn lock(dir: &Path) -> io::Result<File> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(dir.join("lock"))?;
+    let mut file =
+        private().read(true).write(true).create(true).truncate(false).open(dir.join("lock"))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

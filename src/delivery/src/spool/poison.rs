@@ -3,11 +3,12 @@
 //! Each time makes two files, named by the first sequence number: `.records` holds the rendered records
 //! one after another (JSON Lines for JSON formats), `.why` the receiver's reason.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::private;
 use crate::remote::Record;
 
 /// Bytes that the folder holds at most.
@@ -38,13 +39,7 @@ pub fn set_aside(dir: &Path, records: &[Record], why: &str) -> io::Result<()> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)?;
+    let mut file = private().write(true).create(true).truncate(true).open(path)?;
     file.write_all(bytes)
 }
 

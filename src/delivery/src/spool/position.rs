@@ -4,10 +4,12 @@
 //! It is overwritten in place: on a full disk a new file could not be made, while this one already has
 //! its block.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use super::private;
 
 /// Bytes of a slot: stream (16), acknowledged sequence number (8), CRC-32 of both (4).
 const SLOT: usize = 28;
@@ -37,14 +39,8 @@ impl Position {
     /// # Errors
     /// When it cannot be opened or read.
     pub fn open(dir: &Path) -> io::Result<(Self, Option<Acked>)> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(dir.join(NAME))?;
+        let file =
+            private().read(true).write(true).create(true).truncate(false).open(dir.join(NAME))?;
         let mut found: Option<(u64, Acked)> = None;
         for slot in 0..2 {
             let mut bytes = [0; SLOT];

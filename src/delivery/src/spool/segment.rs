@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bpfwatch_core::time::Timestamp;
 
+use super::private;
 use super::record::{self, Broken, HEADER, Header, PREFIX};
 
 /// End of a segment's file name; before it stands the number of its first record, in 20 digits.
@@ -58,13 +59,7 @@ impl Segment {
     /// When it cannot be made or written; nothing is left of it then.
     pub fn create(dir: &Path, header: Header) -> io::Result<File> {
         let path = Self::path(dir, header.first);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&path)?;
+        let file = private().read(true).write(true).create_new(true).open(&path)?;
         if let Err(error) = file.write_all_at(&header.encode(), 0) {
             let _ = fs::remove_file(&path);
             return Err(error);
