@@ -205,17 +205,27 @@ impl Kernel {
 
     /// The jails, by id.
     pub fn jails(&mut self) -> Vec<JailRow> {
-        if self.jails_read.is_none_or(|read| read.elapsed() >= FRESH) {
-            self.read_jails();
-        }
+        self.refresh_jails();
         let mut all: Vec<JailRow> = self.jails.values().cloned().collect();
         all.sort_by_key(|jail| jail.jid);
         all
     }
 
+    /// Whether there is a jail.
+    pub fn has_jails(&mut self) -> bool {
+        self.refresh_jails();
+        !self.jails.is_empty()
+    }
+
     /// Jails came, went or changed.
     pub fn forget_jails(&mut self) {
         self.jails_read = None;
+    }
+
+    fn refresh_jails(&mut self) {
+        if self.jails_read.is_none_or(|read| read.elapsed() >= FRESH) {
+            self.read_jails();
+        }
     }
 
     fn read_jails(&mut self) {

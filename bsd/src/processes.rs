@@ -79,8 +79,9 @@ impl Processes {
 
     /// Later: follows what was missed, and says what came and went meanwhile.
     pub fn reconcile(&mut self, system: &mut dyn System, said: &mut Vec<Said>) -> Reconciled {
-        self.converge(system, said, |process, parent| {
+        self.converge(system, said, |system, process| {
             // A copy looks like its parent until it executes something.
+            let parent = process.ppid.map(|ppid| system.read(ppid));
             let same = parent
                 .is_some_and(|parent| parent.image == process.image && parent.args == process.args);
             if same { Kind::Forked } else { Kind::Executed }
@@ -91,7 +92,7 @@ impl Processes {
         &mut self,
         system: &mut dyn System,
         said: &mut Vec<Said>,
-        kind: fn(&Process, Option<&Process>) -> Kind,
+        kind: fn(&mut dyn System, &Process) -> Kind,
     ) -> Reconciled {
         let mut out = Reconciled::default();
         for _ in 0..MAX_ROUNDS {
@@ -121,8 +122,7 @@ impl Processes {
             for row in new {
                 self.known.insert(row.pid, Some(row.start));
                 let process = system.read(row.pid);
-                let parent = process.ppid.map(|ppid| system.read(ppid));
-                let kind = kind(&process, parent.as_ref());
+                let kind = kind(system, &process);
                 said.push((Some(Arc::new(process)), kind));
             }
             if !any {

@@ -295,9 +295,8 @@ impl State<'_> {
                 self.happened(event);
             }
             let at = self.millis();
-            let busy = self.table.is_busy()
-                || self.node.is_none()
-                || !self.source.kernel.jails().is_empty();
+            let busy =
+                self.table.is_busy() || self.node.is_none() || self.source.kernel.has_jails();
             if self.schedule.take(at, busy) {
                 self.look(at);
             }

@@ -14,8 +14,7 @@ pub fn now() -> Timestamp {
 
 /// Wall time of a moment of the monotonic clock; now for one that lies ahead.
 pub fn at_monotonic(nanos: u64) -> Timestamp {
-    let Ok(clock) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return now() };
-    now() - Duration::from(clock).saturating_sub(Duration::from_nanos(nanos))
+    Clocks::read().wall(nanos)
 }
 
 /// Both clocks at one moment, to tell the wall time of many.

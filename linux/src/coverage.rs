@@ -62,16 +62,16 @@ pub fn checks() -> Vec<Check> {
 
 fn from_probe(probe: &Probe) -> Vec<Check> {
     let mut checks =
-        vec![check("kernel", CheckState::Ok, format!("Linux {}", probe.kernel)), place(probe)];
+        vec![Check::new("kernel", CheckState::Ok, format!("Linux {}", probe.kernel)), place(probe)];
     checks.extend(NEEDED.iter().map(|(number, name, what, without)| {
         if probe.effective.has(*number) && !probe.initial_user {
             let detail = format!("counts only in its own user namespace; for {what}");
-            with_mend(check(name, *without, detail), "run as root of the host")
+            with_mend(Check::new(name, *without, detail), "run as root of the host")
         } else if probe.effective.has(*number) {
-            check(name, CheckState::Ok, format!("there; for {what}"))
+            Check::new(name, CheckState::Ok, format!("there; for {what}"))
         } else {
             let mend = format!("run as root, or with AmbientCapabilities={name} in the unit");
-            with_mend(check(name, *without, format!("missing; for {what}")), &mend)
+            with_mend(Check::new(name, *without, format!("missing; for {what}")), &mend)
         }
     }));
     checks.extend([
@@ -81,7 +81,7 @@ fn from_probe(probe: &Probe) -> Vec<Check> {
         namespaces(probe),
         executions(probe),
         interfaces(probe),
-        check(
+        Check::new(
             "io_uring and 32-bit calls",
             CheckState::Ok,
             "sockets are found in the kernel's tables, however they were made".to_owned(),
@@ -102,17 +102,13 @@ fn from_probe(probe: &Probe) -> Vec<Check> {
             ),
         ];
         checks.extend(looks.map(|(name, why)| {
-            check(&format!("not seen: {name}"), CheckState::Info, why.to_owned())
+            Check::new(&format!("not seen: {name}"), CheckState::Info, why.to_owned())
         }));
     }
     checks.extend(GAPS.iter().map(|(name, why)| {
-        check(&format!("not seen: {name}"), CheckState::Info, (*why).to_owned())
+        Check::new(&format!("not seen: {name}"), CheckState::Info, (*why).to_owned())
     }));
     checks
-}
-
-fn check(name: &str, state: CheckState, detail: String) -> Check {
-    Check { name: name.to_owned(), state, detail, mend: None }
 }
 
 fn with_mend(check: Check, mend: &str) -> Check {
@@ -134,15 +130,15 @@ fn place(probe: &Probe) -> Check {
             format!("runs in a {kind} namespace of its own: the host is not seen from here");
         let mend = "run it on the host, or in a container with the host's pid, network and user \
                     namespaces";
-        return with_mend(check(name, CheckState::Blind, detail), mend);
+        return with_mend(Check::new(name, CheckState::Blind, detail), mend);
     }
     if probe.host_network == Some(false) {
         let detail = "runs in a network namespace of its own: no executions and no interface events \
                       of the host";
         let mend = "run it in the host's network namespace";
-        return with_mend(check(name, CheckState::Blind, detail.to_owned()), mend);
+        return with_mend(Check::new(name, CheckState::Blind, detail.to_owned()), mend);
     }
-    check(name, CheckState::Ok, "runs in the host's namespaces".to_owned())
+    Check::new(name, CheckState::Ok, "runs in the host's namespaces".to_owned())
 }
 
 fn packet_sockets(probe: &Probe) -> Check {
@@ -150,10 +146,10 @@ fn packet_sockets(probe: &Probe) -> Check {
     match (probe.packet_diag, probe.packet_table) {
         (Ok(count), _) => {
             let detail = format!("packet_diag answers: {count} in this network namespace");
-            check(name, CheckState::Ok, detail)
+            Check::new(name, CheckState::Ok, detail)
         }
         (Err(error), true) => with_mend(
-            check(
+            Check::new(
                 name,
                 CheckState::Warning,
                 format!(
@@ -165,7 +161,7 @@ fn packet_sockets(probe: &Probe) -> Check {
             "modprobe af_packet_diag, or a kernel with CONFIG_PACKET_DIAG",
         ),
         (Err(error), false) => with_mend(
-            check(name, CheckState::Blind, format!("no source answers ({})", why(error))),
+            Check::new(name, CheckState::Blind, format!("no source answers ({})", why(error))),
             "a kernel with CONFIG_PACKET_DIAG, and /proc mounted",
         ),
     }
@@ -174,13 +170,13 @@ fn packet_sockets(probe: &Probe) -> Check {
 fn raw_sockets(probe: &Probe) -> Check {
     let name = "raw IP sockets";
     match (probe.raw_diag, probe.raw_table) {
-        (Ok(count), _) => check(
+        (Ok(count), _) => Check::new(
             name,
             CheckState::Ok,
             format!("inet_diag answers: {count} of IPv4 in this network namespace"),
         ),
         // All that is missing is the interface that a socket is bound to.
-        (Err(error), true) => check(
+        (Err(error), true) => Check::new(
             name,
             CheckState::Ok,
             format!(
@@ -189,7 +185,7 @@ fn raw_sockets(probe: &Probe) -> Check {
             ),
         ),
         (Err(error), false) => with_mend(
-            check(name, CheckState::Blind, format!("no source answers ({})", why(error))),
+            Check::new(name, CheckState::Blind, format!("no source answers ({})", why(error))),
             "a kernel with CONFIG_INET_RAW_DIAG, or /proc mounted",
         ),
     }
@@ -205,11 +201,11 @@ fn holders(probe: &Probe) -> Check {
         let detail =
             format!("/proc is mounted with {option}: other users' processes are not there");
         let mend = "run as root, or with the group of the mount's gid= option";
-        return with_mend(check(name, CheckState::Blind, detail), mend);
+        return with_mend(Check::new(name, CheckState::Blind, detail), mend);
     }
     if hidden.is_empty() {
         let detail = format!("descriptors of all {} processes can be read", probe.processes);
-        return check(name, CheckState::Ok, detail);
+        return Check::new(name, CheckState::Ok, detail);
     }
     let pids: Vec<_> = hidden.iter().take(LISTED).map(u32::to_string).collect();
     let more = if hidden.len() > LISTED { ", ..." } else { "" };
@@ -221,10 +217,10 @@ fn holders(probe: &Probe) -> Check {
         pids.join(", ")
     );
     if hidden.len() * 2 > probe.processes || !probe.initial_user {
-        return with_mend(check(name, CheckState::Blind, detail), "run as root");
+        return with_mend(Check::new(name, CheckState::Blind, detail), "run as root");
     }
     let mend = "ptrace(2) allows it only with every capability that such a process has";
-    with_mend(check(name, CheckState::Warning, detail), mend)
+    with_mend(Check::new(name, CheckState::Warning, detail), mend)
 }
 
 fn namespaces(probe: &Probe) -> Check {
@@ -236,15 +232,15 @@ fn namespaces(probe: &Probe) -> Check {
     }
     if reached < total || probe.namespaces_unknown * 2 > probe.processes {
         let mend = "run as root in the host's pid and user namespaces";
-        return with_mend(check(name, CheckState::Blind, detail), mend);
+        return with_mend(Check::new(name, CheckState::Blind, detail), mend);
     }
-    check(name, CheckState::Ok, detail)
+    Check::new(name, CheckState::Ok, detail)
 }
 
 fn executions(probe: &Probe) -> Check {
     let name = "executions";
     let blind = |detail: &str, mend: &str| {
-        with_mend(check(name, CheckState::Blind, detail.to_owned()), mend)
+        with_mend(Check::new(name, CheckState::Blind, detail.to_owned()), mend)
     };
     match probe.connector {
         Err(Errno::EPROTONOSUPPORT | Errno::ECONNREFUSED) => blind(
@@ -261,7 +257,7 @@ fn executions(probe: &Probe) -> Check {
         Ok(()) if !probe.effective.has(capability::NET_ADMIN) => {
             blind("the proc connector needs CAP_NET_ADMIN", "run as root")
         }
-        Ok(()) => check(name, CheckState::Ok, "the proc connector can be joined".to_owned()),
+        Ok(()) => Check::new(name, CheckState::Ok, "the proc connector can be joined".to_owned()),
     }
 }
 
@@ -274,7 +270,7 @@ fn events(probe: &Probe) -> Check {
             let detail = format!("no eBPF, so handles are only looked for: {why}");
             let mend = "run as root or with CAP_BPF and CAP_PERFMON, on Linux 5.8 or later with \
                         CONFIG_DEBUG_INFO_BTF";
-            return with_mend(check(name, CheckState::Warning, detail), mend);
+            return with_mend(Check::new(name, CheckState::Warning, detail), mend);
         }
     };
     let mut detail = format!(
@@ -287,7 +283,7 @@ fn events(probe: &Probe) -> Check {
     if !not_better.is_empty() {
         detail += &format!(" (not {})", not_better.join("; not "));
     }
-    check(name, CheckState::Ok, detail)
+    Check::new(name, CheckState::Ok, detail)
 }
 
 fn interfaces(probe: &Probe) -> Check {
@@ -295,11 +291,13 @@ fn interfaces(probe: &Probe) -> Check {
     match probe.links {
         Ok(count) => {
             let detail = format!("rtnetlink answers: {count} interfaces in this network namespace");
-            check(name, CheckState::Ok, detail)
+            Check::new(name, CheckState::Ok, detail)
         }
-        Err(error) => {
-            check(name, CheckState::Blind, format!("rtnetlink does not answer: {}", why(error)))
-        }
+        Err(error) => Check::new(
+            name,
+            CheckState::Blind,
+            format!("rtnetlink does not answer: {}", why(error)),
+        ),
     }
 }
 

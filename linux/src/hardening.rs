@@ -41,7 +41,7 @@ pub fn reduce(settings: &HardeningSettings) -> Result<Vec<Check>, String> {
     let mut kept = capabilities::kept(&settings.keep_capabilities)?;
     if !settings.enabled {
         let detail = "switched off by the configuration: it runs with all that it was started with";
-        return Ok(vec![check("hardening", CheckState::Warning, detail.to_owned())]);
+        return Ok(vec![Check::new("hardening", CheckState::Warning, detail.to_owned())]);
     }
     // So that a sensor can raise its thread without CAP_SYS_NICE. It takes CAP_SYS_RESOURCE, or the
     // unit's LimitNICE= that did it before.
@@ -54,12 +54,16 @@ pub fn reduce(settings: &HardeningSettings) -> Result<Vec<Check>, String> {
     let others = threads().saturating_sub(1);
     if others > 0 {
         let detail = format!("{others} threads run already and give nothing up");
-        checks.push(check("threads", CheckState::Warning, detail));
+        checks.push(Check::new("threads", CheckState::Warning, detail));
     }
     checks.push(capabilities::drop_all_but(kept));
     checks.push(match rustix::thread::set_no_new_privs(true) {
-        Ok(()) => check("new privileges", CheckState::Ok, "no program gives any back".to_owned()),
-        Err(error) => check("new privileges", CheckState::Warning, format!("refused: {error}")),
+        Ok(()) => {
+            Check::new("new privileges", CheckState::Ok, "no program gives any back".to_owned())
+        }
+        Err(error) => {
+            Check::new("new privileges", CheckState::Warning, format!("refused: {error}"))
+        }
     });
     checks.push(calls::deny());
     Ok(checks)
@@ -72,10 +76,6 @@ pub fn offered() -> Vec<Check> {
 
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, |tasks| tasks.count())
-}
-
-fn check(name: &str, state: CheckState, detail: String) -> Check {
-    Check { name: name.to_owned(), state, detail, mend: None }
 }
 
 /// Directories as a message names them.

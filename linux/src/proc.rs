@@ -91,6 +91,12 @@ pub fn read_line(path: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Whether a security module is active; `None` where securityfs is not mounted, and nobody can tell.
+pub fn has_lsm(name: &str) -> Option<bool> {
+    let active = read_line("/sys/kernel/security/lsm")?;
+    Some(active.split(|byte| *byte == b',').any(|lsm| lsm == name.as_bytes()))
+}
+
 /// All processes, in the directory's order: by number.
 pub fn pids() -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };

@@ -73,13 +73,15 @@ impl<'a> Events<'a> {
 
     /// Subscribes to what the kernel tells by itself. What it refuses is said; looking still works.
     pub fn connect(&mut self) {
-        match NetlinkSocket::for_processes() {
-            _ if self.source.is_some() => {}
-            Ok(socket) => {
-                self.connector = Some(socket);
-                self.answer_due = Some(Instant::now() + ANSWER);
+        // A subscription costs the host a message for each process, on kernels before 6.6 for good.
+        if self.source.is_none() {
+            match NetlinkSocket::for_processes() {
+                Ok(socket) => {
+                    self.connector = Some(socket);
+                    self.answer_due = Some(Instant::now() + ANSWER);
+                }
+                Err(error) => self.lost(0, &format!("no proc connector: {error}")),
             }
-            Err(error) => self.lost(0, &format!("no proc connector: {error}")),
         }
         match NetlinkSocket::for_links() {
             Ok(socket) => self.links = Some(socket),

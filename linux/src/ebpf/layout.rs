@@ -1,6 +1,8 @@
 //! Events of the eBPF programs as rows: `struct handle_event` and `struct process_event` of
 //! `linux/ebpf/bpfwatch.bpf.c`, in the machine's byte order.
 
+use crate::netlink::{c_text, u16_at, u32_at, u64_at};
+
 /// Bytes that every event begins with: `struct who`.
 const WHO: usize = 72;
 /// Bytes of a handle event before its text.
@@ -110,7 +112,7 @@ impl Who {
             mnt: u32_at(bytes, 44)?,
             pid_ns: u32_at(bytes, 48)?,
             user_ns: u32_at(bytes, 52)?,
-            comm: until_zero(bytes.get(56..WHO)?).to_vec(),
+            comm: c_text(bytes.get(56..WHO)?).to_vec(),
         })
     }
 }
@@ -185,7 +187,7 @@ pub fn handle(bytes: &[u8]) -> Option<HandleRow> {
         socket_type: u16_at(bytes, 90)?,
         protocol: u16_at(bytes, 92)?,
         on: u16_at(bytes, 94)? != 0,
-        interface: until_zero(bytes.get(96..112)?).to_vec(),
+        interface: c_text(bytes.get(96..112)?).to_vec(),
         cgroup: control_groups(text.get(..unified)?, text.get(unified..size)?),
     })
 }
@@ -205,8 +207,7 @@ pub fn process(bytes: &[u8]) -> Option<ProcessRow> {
     let (image, cwd) = (part(100)?, part(102)?);
     let (unified, old) = (part(104)?, part(106)?);
     let (args_head, args_tail) = (part(108)?.to_vec(), part(110)?.to_vec());
-    let image =
-        if who.flags & UNNAMED != 0 { [b"/", until_zero(image)].concat() } else { path(image) };
+    let image = if who.flags & UNNAMED != 0 { [b"/", c_text(image)].concat() } else { path(image) };
     let exec = ExecRow {
         image,
         image_deleted: who.flags & DELETED != 0,
@@ -243,22 +244,6 @@ fn control_groups(unified: &[u8], old: &[u8]) -> Vec<u8> {
         text.extend(path(old));
     }
     text
-}
-
-fn until_zero(bytes: &[u8]) -> &[u8] {
-    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
 #[cfg(test)]

@@ -136,10 +136,20 @@ impl Loaded {
             Wanted::Tracepoints => &[Hook::Tracepoints],
             Wanted::Off => return Err(LoadError::Off),
         };
+        let mut loader = EbpfLoader::new();
+        // It has read the kernel's types by itself, some 10 MB: they go before they are read for programs.
+        loader.btf(None);
         let btf = Btf::from_sys_fs().map_err(|error| LoadError::NoBtf(deepest(&error)))?;
+        let ring = ring_kib.saturating_mul(1024);
+        let (cgroup_v1, wake_at) = (u32::from(uses_cgroup_v1()), ring / 4);
+        loader
+            .btf(Some(&btf))
+            .map_max_entries("processes", ring)
+            .override_global("cgroup_v1", &cgroup_v1, true)
+            .override_global("wake_at", &wake_at, true);
         let mut reasons = Vec::new();
         for hook in hooks {
-            match Self::with(*hook, &btf, ring_kib) {
+            match Self::with(*hook, &btf, &mut loader) {
                 Ok(mut loaded) => {
                     loaded.not_better = reasons;
                     *ATTACHED.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -152,22 +162,15 @@ impl Loaded {
         Err(LoadError::Refused(reasons.join("; ")))
     }
 
-    fn with(hook: Hook, btf: &Btf, ring_kib: u32) -> Result<Self, String> {
+    fn with(hook: Hook, btf: &Btf, loader: &mut EbpfLoader<'_>) -> Result<Self, String> {
         // It loads, but is never called (security/security.c calls only active modules).
-        if hook == Hook::Lsm && lsm_is_active() == Some(false) {
+        if hook == Hook::Lsm && proc::has_lsm("bpf") == Some(false) {
             return Err("bpf is not among the active security modules".to_owned());
         }
         if hook == Hook::Tracepoints && !cfg!(target_arch = "x86_64") {
             return Err("only on x86_64".to_owned());
         }
-        let ring = ring_kib.saturating_mul(1024);
-        let mut programs = EbpfLoader::new()
-            .btf(Some(btf))
-            .map_max_entries("processes", ring)
-            .override_global("cgroup_v1", &u32::from(uses_cgroup_v1()), true)
-            .override_global("wake_at", &(ring / 4), true)
-            .load(OBJECT)
-            .map_err(|error| deepest(&error))?;
+        let mut programs = loader.load(OBJECT).map_err(|error| deepest(&error))?;
         for (name, target) in hook.programs() {
             attach(&mut programs, name, target, btf)?;
         }
@@ -274,12 +277,6 @@ fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
         error = source;
     }
     error.to_string()
-}
-
-/// Whether the BPF LSM is called; `None` where securityfs is not mounted, and nobody can tell.
-fn lsm_is_active() -> Option<bool> {
-    let active = proc::read_line("/sys/kernel/security/lsm")?;
-    Some(active.split(|byte| *byte == b',').any(|name| name == b"bpf"))
 }
 
 /// Whether version 1 of control groups is in use beside version 2, or alone.

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use bpfwatch_core::platform::{Check, CheckState};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
-use super::check;
 use crate::proc;
 
 const NAME: &str = "system calls";
@@ -83,12 +82,12 @@ pub fn deny() -> Check {
     let program = match program() {
         Ok(program) => program,
         Err(error) => {
-            return check(NAME, CheckState::Warning, format!("all allowed: {error}"));
+            return Check::new(NAME, CheckState::Warning, format!("all allowed: {error}"));
         }
     };
     match seccompiler::apply_filter(&program) {
-        Ok(()) => check(NAME, CheckState::Ok, format!("{} denied", DENIED.len())),
-        Err(error) => check(NAME, CheckState::Warning, format!("all allowed: {error}")),
+        Ok(()) => Check::new(NAME, CheckState::Ok, format!("{} denied", DENIED.len())),
+        Err(error) => Check::new(NAME, CheckState::Warning, format!("all allowed: {error}")),
     }
 }
 
@@ -117,10 +116,12 @@ fn numbers(number: libc::c_long) -> Vec<i64> {
 /// Whether the kernel has such filters.
 pub fn offered() -> Check {
     match proc::read_line("/proc/sys/kernel/seccomp/actions_avail") {
-        Some(_) => check(NAME, CheckState::Ok, format!("{} can be denied", DENIED.len())),
-        None => {
-            check(NAME, CheckState::Warning, "the kernel lacks CONFIG_SECCOMP_FILTER".to_owned())
-        }
+        Some(_) => Check::new(NAME, CheckState::Ok, format!("{} can be denied", DENIED.len())),
+        None => Check::new(
+            NAME,
+            CheckState::Warning,
+            "the kernel lacks CONFIG_SECCOMP_FILTER".to_owned(),
+        ),
     }
 }
 

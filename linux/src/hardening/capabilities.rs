@@ -6,7 +6,7 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities,
 };
 
-use super::{check, release};
+use super::release;
 use crate::proc;
 
 /// What the sensors need for as long as they watch:
@@ -60,7 +60,7 @@ pub fn drop_all_but(kept: CapabilitySet) -> Check {
     const NAME: &str = "capabilities";
     let before = match capabilities(None) {
         Ok(before) => before,
-        Err(error) => return check(NAME, CheckState::Warning, format!("not known: {error}")),
+        Err(error) => return Check::new(NAME, CheckState::Warning, format!("not known: {error}")),
     };
     // What could ever come back: through a program that is executed. It takes CAP_SETPCAP, which goes
     // with the rest right after.
@@ -70,7 +70,7 @@ pub fn drop_all_but(kept: CapabilitySet) -> Check {
     let after =
         CapabilitySets { effective: stays, permitted: stays, inheritable: CapabilitySet::empty() };
     if let Err(error) = set_capabilities(None, after) {
-        return check(NAME, CheckState::Warning, format!("cannot be dropped: {error}"));
+        return Check::new(NAME, CheckState::Warning, format!("cannot be dropped: {error}"));
     }
     let dropped = (before.permitted - kept).bits().count_ones();
     let names: Vec<String> = stays.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
@@ -79,7 +79,7 @@ pub fn drop_all_but(kept: CapabilitySet) -> Check {
         Ok(()) => "",
         Err(_) => "; the bounding set stays, which takes CAP_SETPCAP",
     };
-    check(NAME, CheckState::Ok, format!("{dropped} dropped; kept: {names}{bounded}"))
+    Check::new(NAME, CheckState::Ok, format!("{dropped} dropped; kept: {names}{bounded}"))
 }
 
 fn bound(kept: CapabilitySet) -> rustix::io::Result<()> {

@@ -11,7 +11,8 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus,
 };
 
-use super::{check, names};
+use super::names;
+use crate::proc;
 
 const NAME: &str = "files";
 /// The newest version whose rights are asked for; an older kernel gives what it has.
@@ -31,7 +32,7 @@ pub fn confine(settings: &HardeningSettings) -> Vec<Check> {
         Ok(RulesetStatus::NotEnforced) => {
             let detail =
                 "written everywhere: the kernel has no Landlock (Linux 5.13, lsm=landlock)";
-            check(NAME, CheckState::Info, detail.to_owned())
+            Check::new(NAME, CheckState::Info, detail.to_owned())
         }
         Ok(status) => {
             let part = match status {
@@ -43,13 +44,13 @@ pub fn confine(settings: &HardeningSettings) -> Vec<Check> {
                  confined, or they would not see other processes",
                 names(&there)
             );
-            check(NAME, CheckState::Ok, detail)
+            Check::new(NAME, CheckState::Ok, detail)
         }
-        Err(error) => check(NAME, CheckState::Warning, format!("written everywhere: {error}")),
+        Err(error) => Check::new(NAME, CheckState::Warning, format!("written everywhere: {error}")),
     }];
     if !missing.is_empty() {
         let detail = format!("not there, so not to be written in: {}", names(&missing));
-        checks.push(check(NAME, CheckState::Info, detail));
+        checks.push(Check::new(NAME, CheckState::Info, detail));
     }
     checks
 }
@@ -73,19 +74,18 @@ fn restrict(places: &[PathBuf]) -> Result<RulesetStatus, RulesetError> {
 
 /// Whether the kernel has Landlock.
 pub fn offered() -> Check {
-    let lsms = std::fs::read_to_string("/sys/kernel/security/lsm");
-    match lsms.map(|lsms| lsms.trim().split(',').any(|lsm| lsm == "landlock")) {
-        Ok(true) => check(NAME, CheckState::Ok, "Landlock is there".to_owned()),
-        Ok(false) => Check {
+    match proc::has_lsm("landlock") {
+        Some(true) => Check::new(NAME, CheckState::Ok, "Landlock is there".to_owned()),
+        Some(false) => Check {
             mend: Some("boot a kernel of Linux 5.13 or later with lsm=landlock,...".to_owned()),
-            ..check(
+            ..Check::new(
                 NAME,
                 CheckState::Warning,
                 "no Landlock: delivering threads can write everywhere".to_owned(),
             )
         },
-        Err(_) => {
-            check(NAME, CheckState::Info, "not known without /sys/kernel/security".to_owned())
+        None => {
+            Check::new(NAME, CheckState::Info, "not known without /sys/kernel/security".to_owned())
         }
     }
 }

@@ -160,6 +160,13 @@ pub struct Check {
     pub mend: Option<String>,
 }
 
+impl Check {
+    /// One that the user need do nothing about, or cannot.
+    pub fn new(name: &str, state: CheckState, detail: String) -> Self {
+        Self { name: name.to_owned(), state, detail, mend: None }
+    }
+}
+
 /// How a [`Check`] stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
