@@ -76,7 +76,7 @@ impl Class {
         match kind {
             HandleKind::RawSocket => self == Class::RawIp,
             HandleKind::PacketSocket | HandleKind::SockPacket => self == Class::Packet,
-            HandleKind::Bpf | HandleKind::XdpSocket => false,
+            _ => false,
         }
     }
 }

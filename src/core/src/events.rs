@@ -43,6 +43,12 @@ fn word(text: &str) -> EventValue<'_> {
     EventValue::Str(Cow::Borrowed(text))
 }
 
+/// An empty list is an absent field.
+fn list(list: &[Text]) -> Option<EventValue<'_>> {
+    let values = || list.iter().map(|text| word(text.as_str())).collect();
+    (!list.is_empty()).then(|| EventValue::Array(values()))
+}
+
 fn number(number: impl TryInto<i64>) -> Option<EventValue<'static>> {
     number.try_into().ok().map(EventValue::Int)
 }
@@ -196,6 +202,16 @@ impl<'a> SessionEvent<'a> {
             "FilterAttached" => flag(handle.filter),
             "Ring" => flag(handle.ring),
             "RawGrade" => Some(word(handle.grade?.as_str())),
+            "PeerInterface" => text(&handle.peer),
+            "ProgramName" => text(&handle.program.as_ref()?.name),
+            "ProgramTag" => text(&handle.program.as_ref()?.tag),
+            "ProgramType" => text(&handle.program.as_ref()?.program_type),
+            "ProgramUserId" => number(handle.program.as_ref()?.uid?),
+            "ProgramAttached" => list(&handle.program.as_ref()?.attached),
+            "ProgramCgroup" => list(&handle.program.as_ref()?.cgroups),
+            "ProgramMaps" => list(handle.program.as_ref()?.maps.as_deref()?),
+            "ProgramCarriesOut" => flag(handle.program.as_ref()?.carries_out()),
+            "ProgramPinned" => list(&handle.program.as_ref()?.pinned),
             "Promiscuous" => flag(Some(session.promiscuous || session.promiscuous_at.is_some())),
             "Packets" => number(session.packets?),
             "HolderCount" => number(session.holders.len()),

@@ -1,7 +1,8 @@
-//! What packets come through: a BPF device, a packet socket, a raw socket.
+//! What packets come through: a BPF device, a socket, a program in the kernel, a mirror.
 
 use serde::{Deserialize, Serialize};
 
+use crate::program::BpfProgram;
 use crate::text::Text;
 
 /// The mechanism behind a capture handle: the value of the rule field `HandleKind`.
@@ -18,6 +19,26 @@ pub enum HandleKind {
     RawSocket,
     /// A Linux AF_XDP socket.
     XdpSocket,
+    /// An eBPF program of type socket filter: it sees what its socket receives.
+    SocketFilter,
+    /// An eBPF program of traffic control: a classifier or action, at clsact or tcx.
+    TcProgram,
+    /// An XDP program: it sees what an interface receives, before anything else does.
+    XdpProgram,
+    /// An eBPF program of type cgroup skb: it sees the packets of a control group's sockets.
+    CgroupProgram,
+    /// An eBPF program at a netfilter hook.
+    NetfilterProgram,
+    /// A tc filter whose action `mirred` copies or moves packets to another interface.
+    TcMirror,
+    /// A TAP device that is a port of a bridge: its holder gets what the bridge sends there.
+    TapPort,
+    /// A netlink socket that a group of NFLOG is bound to: it gets copies of packets.
+    NflogSocket,
+    /// A netlink socket that a queue of NFQUEUE is bound to: packets wait for its verdict.
+    NfqueueSocket,
+    /// A descriptor of usbmon: it sees what USB devices send, network adapters among them.
+    Usbmon,
 }
 
 impl HandleKind {
@@ -29,7 +50,35 @@ impl HandleKind {
             HandleKind::SockPacket => "sock_packet",
             HandleKind::RawSocket => "raw_socket",
             HandleKind::XdpSocket => "xdp_socket",
+            HandleKind::SocketFilter => "socket_filter",
+            HandleKind::TcProgram => "tc_program",
+            HandleKind::XdpProgram => "xdp_program",
+            HandleKind::CgroupProgram => "cgroup_program",
+            HandleKind::NetfilterProgram => "netfilter_program",
+            HandleKind::TcMirror => "tc_mirror",
+            HandleKind::TapPort => "tap_port",
+            HandleKind::NflogSocket => "nflog_socket",
+            HandleKind::NfqueueSocket => "nfqueue_socket",
+            HandleKind::Usbmon => "usbmon",
         }
+    }
+
+    /// Whether it is an eBPF program.
+    pub fn is_program(self) -> bool {
+        matches!(
+            self,
+            HandleKind::SocketFilter
+                | HandleKind::TcProgram
+                | HandleKind::XdpProgram
+                | HandleKind::CgroupProgram
+                | HandleKind::NetfilterProgram
+        )
+    }
+
+    /// Whether it goes on without any process: what is attached to an interface stays there when the
+    /// one who attached it ends.
+    pub fn outlives_holders(self) -> bool {
+        self.is_program() || self == HandleKind::TcMirror
     }
 }
 
@@ -72,12 +121,14 @@ pub struct Handle {
     /// Its mechanism.
     pub kind: HandleKind,
     /// What tells it from others of its kind: socket inode on Linux, file pointer on FreeBSD, minor on
-    /// macOS. An id may come back after the handle was reported closed.
+    /// macOS; the kernel's number of an eBPF program. An id may come back after the handle was reported
+    /// closed.
     pub id: u64,
     /// Device node, such as `/dev/bpf3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Text>,
-    /// Interface it is attached to; `any` where it takes all of them.
+    /// Interface it is attached to; `any` where it takes all of them. For what is none but captures like
+    /// one, libpcap's name: `nflog:5`, `nfqueue:0`, `usbmon1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<Text>,
     /// Protocol by name (`ETH_P_ALL`, `ETH_P_LLDP`, `IPPROTO_TCP`), or in hexadecimal.
@@ -102,6 +153,12 @@ pub struct Handle {
     /// [`RawGrade`]. Absent for other kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grade: Option<RawGrade>,
+    /// The other interface: where a mirror sends to, the bridge that a TAP device is a port of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Text>,
+    /// The eBPF program, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Box<BpfProgram>>,
 }
 
 /// How much a raw IP socket says about capturing, by its protocol.
@@ -153,6 +210,8 @@ impl Handle {
             ring: None,
             netns: None,
             grade: None,
+            peer: None,
+            program: None,
         }
     }
 
@@ -177,5 +236,10 @@ impl Handle {
         take(&mut self.ring, &newer.ring);
         take(&mut self.netns, &newer.netns);
         take(&mut self.grade, &newer.grade);
+        take(&mut self.peer, &newer.peer);
+        match (&mut self.program, &newer.program) {
+            (Some(mine), Some(theirs)) => mine.update(theirs),
+            (mine, theirs) => take(mine, theirs),
+        }
     }
 }

@@ -33,6 +33,7 @@ mod outlook;
 pub mod pipeline;
 pub mod platform;
 pub mod process;
+pub mod program;
 pub mod protocols;
 pub mod redact;
 pub mod report;

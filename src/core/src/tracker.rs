@@ -465,7 +465,7 @@ impl Tracker {
         if session.holders.len() > 1 {
             session.holders.remove(index);
             self.unhold(holder.pid);
-        } else if tracked.released.is_none() {
+        } else if tracked.released.is_none() && !key.kind.outlives_holders() {
             tracked.released = Some(at);
             self.timer(at + IN_FLIGHT_AFTER, Timer::InFlight(key));
         }
@@ -507,7 +507,7 @@ impl Tracker {
             if tracked.session.holders.len() > 1 {
                 Arc::make_mut(&mut tracked.session).holders.remove(index);
                 left += 1;
-            } else if !tracked.orphaned {
+            } else if !tracked.orphaned && !key.kind.outlives_holders() {
                 tracked.orphaned = true;
                 orphans.push(*key);
             }

@@ -207,6 +207,11 @@ fn put_session(fields: &mut Object, session: &SessionView) {
     fields.put_text("bpfwatch.interface", handle.interface.as_ref());
     fields.put_text("bpfwatch.protocol", handle.protocol.as_ref());
     fields.put_some("bpfwatch.filter", handle.filter);
+    fields.put_text("bpfwatch.peer", handle.peer.as_ref());
+    if let Some(program) = &handle.program {
+        fields.put_text("bpfwatch.program", program.name.as_ref());
+        fields.put_text("bpfwatch.program_tag", program.tag.as_ref());
+    }
     fields.put_some("bpfwatch.packets", session.packets);
     fields.put_time("bpfwatch.opened_at", session.opened_at);
     fields.put_some("bpfwatch.closed_at", session.closed_at.map(|at| at.to_string()));

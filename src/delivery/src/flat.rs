@@ -204,6 +204,11 @@ impl Flat {
         self.add_some("interface", handle.interface.as_ref().map(|text| text.as_str()));
         self.add_some("protocol", handle.protocol.as_ref().map(|text| text.as_str()));
         self.add_flag("filter", handle.filter);
+        self.add_some("peer", handle.peer.as_ref().map(|text| text.as_str()));
+        if let Some(program) = &handle.program {
+            self.add_some("program", program.name.as_ref().map(|text| text.as_str()));
+            self.add_some("program_tag", program.tag.as_ref().map(|text| text.as_str()));
+        }
     }
 
     fn add_scope(&mut self, scope: Option<&Scope>) {

@@ -178,6 +178,36 @@ fn handle(handle: &Handle) -> Cell {
             Cell::new(with(&long, protocol.as_deref())).short(with(&brief, short))
         }
         HandleKind::XdpSocket => Cell::new("AF_XDP"),
+        HandleKind::SocketFilter => program(handle, "eBPF socket filter", "filter"),
+        HandleKind::TcProgram => program(handle, "eBPF tc", "tc"),
+        HandleKind::XdpProgram => program(handle, "eBPF XDP", "XDP"),
+        HandleKind::CgroupProgram => program(handle, "eBPF cgroup", "cgroup"),
+        HandleKind::NetfilterProgram => program(handle, "eBPF netfilter", "nf"),
+        HandleKind::TcMirror => peer(handle, "tc mirror to", "mirror"),
+        HandleKind::TapPort => peer(handle, "TAP on", "TAP"),
+        HandleKind::NflogSocket => Cell::new("NFLOG"),
+        HandleKind::NfqueueSocket => Cell::new("NFQUEUE"),
+        HandleKind::Usbmon => Cell::new("usbmon"),
+    }
+}
+
+/// A program with its name.
+fn program(handle: &Handle, kind: &str, short: &str) -> Cell {
+    let called = handle.program.as_ref().and_then(|program| program.name.as_ref());
+    match called {
+        Some(called) => {
+            let called = cell_name(called.as_str());
+            Cell::new(format!("{kind} {called}")).short(format!("{short} {called}"))
+        }
+        None => Cell::new(kind).short(short),
+    }
+}
+
+/// A kind that ends in a preposition, with the other interface.
+fn peer(handle: &Handle, kind: &str, short: &str) -> Cell {
+    match &handle.peer {
+        Some(peer) => Cell::new(format!("{kind} {}", cell_name(peer.as_str()))).short(short),
+        None => Cell::new(short),
     }
 }
 

@@ -4,7 +4,9 @@
 
 use bpfwatch_core::finding::{RecordView, SessionView};
 use bpfwatch_core::handle::Handle;
+use bpfwatch_core::program::BpfProgram;
 use bpfwatch_core::scope::Scope;
+use bpfwatch_core::text::Text;
 
 use crate::object::Object;
 
@@ -35,6 +37,27 @@ fn handle(handle: &Handle) -> Object {
     out.put_some("ring", handle.ring);
     out.put_some("netns", handle.netns);
     out.put_some("grade", handle.grade.map(|grade| grade.as_str()));
+    out.put_text("peer", handle.peer.as_ref());
+    out.put_some("program", handle.program.as_deref().map(program));
+    out
+}
+
+fn program(program: &BpfProgram) -> Object {
+    let mut out = Object::new();
+    let mut list = |name: &str, texts: &[Text]| {
+        if !texts.is_empty() {
+            out.put_list(name, texts.iter().map(|text| text.as_str().to_owned()));
+        }
+    };
+    list("attached", &program.attached);
+    list("cgroups", &program.cgroups);
+    list("maps", program.maps.as_deref().unwrap_or_default());
+    list("pinned", &program.pinned);
+    out.put_text("name", program.name.as_ref());
+    out.put_text("tag", program.tag.as_ref());
+    out.put_text("program_type", program.program_type.as_ref());
+    out.put_some("uid", program.uid);
+    out.put_some("loaded_at", program.loaded_at.map(|at| at.to_string()));
     out
 }
 

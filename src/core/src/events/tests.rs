@@ -7,6 +7,7 @@ use crate::handle::{Handle, HandleKind, RawGrade, SocketType};
 use crate::logged::Fields;
 use crate::observation::Interface;
 use crate::process::{Ancestor, CodeIdentity};
+use crate::program::BpfProgram;
 use crate::session::{CaptureSession, Change};
 use crate::time::Timestamp;
 
@@ -81,6 +82,18 @@ fn session(owner: Process) -> SessionChanged {
     handle.filter = Some(false);
     handle.ring = Some(true);
     handle.grade = Some(RawGrade::Capture);
+    handle.peer = Some("br0".into());
+    handle.program = Some(Box::new(BpfProgram {
+        name: Some("sniff".into()),
+        tag: Some("0123456789abcdef".into()),
+        program_type: Some("sched_cls".into()),
+        uid: Some(0),
+        loaded_at: Some(Timestamp::from_secs(1)),
+        attached: vec!["tcx/ingress".into()],
+        cgroups: vec!["/x.slice".into()],
+        maps: Some(vec!["ringbuf".into()]),
+        pinned: vec!["/sys/fs/bpf/x".into()],
+    }));
     let session = CaptureSession {
         id: "s".into(),
         os: Os::Freebsd,

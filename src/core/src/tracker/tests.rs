@@ -111,6 +111,26 @@ fn a_descriptor_passed_on_is_not_in_flight() {
 }
 
 #[test]
+fn what_is_attached_to_an_interface_outlives_who_attached_it() {
+    let mut bench = Bench::on(Os::Linux);
+    let program = || Handle::new(HandleKind::TcProgram, 41);
+    for (pid, end) in [(7, Kind::HandleReleased { handle: program() }), (9, Kind::Exited)] {
+        bench.see(0, pid, opened(program()));
+        bench.see(1, pid, Kind::HandleAttached { handle: program() });
+        bench.see(300, pid, end);
+        bench.see(9000, 0, Kind::Running);
+        let sessions = bench.tracker.sessions();
+        assert!(!sessions[0].in_flight, "it needs no descriptor");
+        assert_eq!(sessions[0].owner().unwrap().pid, pid, "who loaded it is still named");
+        bench.see(9001, 0, Kind::HandleClosed { handle: program() });
+        assert_eq!(
+            bench.changes(),
+            [(Change::Opened, 1), (Change::Attached, 1), (Change::Closed, 1)]
+        );
+    }
+}
+
+#[test]
 fn listing_interfaces_is_one_event_and_a_short_capture_is_a_capture() {
     let mut bench = Bench::on(Os::Freebsd);
     for id in 1..=5 {

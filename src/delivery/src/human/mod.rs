@@ -4,6 +4,7 @@
 //! its fields and unescaped names, is the JSON.
 
 mod finding;
+mod programs;
 pub mod words;
 
 use std::fmt::Write as _;

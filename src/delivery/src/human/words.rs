@@ -9,6 +9,7 @@ use bpfwatch_core::logged::Log;
 use bpfwatch_core::scope::Scope;
 use bpfwatch_core::time::Timestamp;
 
+use super::programs;
 use crate::visible::name;
 
 /// Where the system keeps its programs: from there a program is called by its name alone, from
@@ -154,6 +155,16 @@ pub fn handle_short(handle: &Handle) -> String {
             None => "raw IP socket".to_owned(),
         },
         HandleKind::XdpSocket => "AF_XDP socket".to_owned(),
+        HandleKind::SocketFilter => programs::called(handle, "socket filter"),
+        HandleKind::TcProgram => programs::called(handle, "tc program"),
+        HandleKind::XdpProgram => programs::called(handle, "XDP program"),
+        HandleKind::CgroupProgram => programs::called(handle, "cgroup program"),
+        HandleKind::NetfilterProgram => programs::called(handle, "netfilter program"),
+        HandleKind::TcMirror => "tc mirror".to_owned(),
+        HandleKind::TapPort => "TAP device".to_owned(),
+        HandleKind::NflogSocket => "NFLOG reader".to_owned(),
+        HandleKind::NfqueueSocket => "NFQUEUE reader".to_owned(),
+        HandleKind::Usbmon => "USB monitor".to_owned(),
     };
     if let Some(protocol) = &handle.protocol {
         out.push_str(", ");
@@ -165,9 +176,20 @@ pub fn handle_short(handle: &Handle) -> String {
             out.push_str(" on ");
             out.push_str(&name(interface));
         }
-        // A raw IP socket need not be bound to an interface, and mostly is not.
-        None if handle.kind == HandleKind::RawSocket => {}
+        // These need not belong to an interface.
+        None if matches!(
+            handle.kind,
+            HandleKind::RawSocket
+                | HandleKind::SocketFilter
+                | HandleKind::CgroupProgram
+                | HandleKind::NetfilterProgram
+        ) => {}
         None => out.push_str(" on unknown interface"),
+    }
+    if let Some(peer) = &handle.peer {
+        let role = if handle.kind == HandleKind::TapPort { ", port of " } else { " to " };
+        out.push_str(role);
+        out.push_str(&name(peer.as_str()));
     }
     out
 }
@@ -193,13 +215,22 @@ pub fn handle(session: &SessionView) -> String {
             Some(RawGrade::Capture) => out.push_str(", gets copies of other processes' traffic"),
             None => {}
         }
-    } else {
-        out.push_str(if session.promiscuous { ", promiscuous" } else { ", not promiscuous" });
+    } else if session.promiscuous {
+        out.push_str(", promiscuous");
+    } else if matches!(
+        handle.kind,
+        HandleKind::Bpf | HandleKind::PacketSocket | HandleKind::SockPacket | HandleKind::XdpSocket
+    ) {
+        out.push_str(", not promiscuous");
+    }
+    if let Some(program) = &handle.program {
+        programs::facts(program, &mut out);
     }
     match handle.filter {
         Some(true) => out.push_str(", filter"),
         Some(false) => out.push_str(", no filter"),
-        None => unknown.push("filter"),
+        None if has_filter(handle.kind) => unknown.push("filter"),
+        None => {}
     }
     match handle.ring {
         Some(true) => out.push_str(", ring"),
@@ -214,6 +245,18 @@ pub fn handle(session: &SessionView) -> String {
         let _ = write!(out, "; unknown: {}", unknown.join(", "));
     }
     out
+}
+
+/// Whether such a handle can have a packet filter of its own.
+fn has_filter(kind: HandleKind) -> bool {
+    matches!(
+        kind,
+        HandleKind::Bpf
+            | HandleKind::PacketSocket
+            | HandleKind::SockPacket
+            | HandleKind::RawSocket
+            | HandleKind::XdpSocket
+    )
 }
 
 /// A scope in words.
