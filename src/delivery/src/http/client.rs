@@ -9,36 +9,17 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rustls::CertificateError;
-use ureq::Agent;
 use ureq::http::Uri;
 use ureq::http::header::{HeaderName, HeaderValue};
-use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use super::answer::Answer;
 use super::secret::Secret;
+use super::way::{self, Proxy, Way};
 use crate::remote::Refused;
-use crate::tls::{self, TlsError, TlsFiles};
+use crate::tls::{TlsError, TlsFiles};
 
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long the whole of a request may take, its answer included.
-const WHOLE: Duration = Duration::from_secs(20);
 /// Bytes of an answer that are read.
 const ANSWER: u64 = 64 * 1024;
-
-/// Which way requests go.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Proxy {
-    /// As the environment of bpfwatch itself says: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`,
-    /// `NO_PROXY`, in either case.
-    #[default]
-    Environment,
-    /// Straight to the receiver.
-    None,
-    /// Through this proxy: `http://[user:password@]host:port`.
-    Url(String),
-}
 
 /// How to reach a receiver; as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,11 +55,9 @@ pub enum SetupError {
 
 /// A receiver.
 pub struct Client {
-    agent: Agent,
+    way: Way,
     url: String,
     shown: String,
-    host: String,
-    ca: Option<PathBuf>,
     token: Option<Secret>,
     gzip: bool,
 }
@@ -99,16 +78,15 @@ impl Client {
         if authority.as_str().contains('@') {
             return Err(url("has a user or password in it: use `token_file`"));
         }
-        let host = authority.host().to_owned();
-        if scheme == "http" && setup.token_file.is_some() && !is_loopback(&host) {
+        let in_the_clear = scheme == "http" && setup.token_file.is_some();
+        if in_the_clear && (!way::is_local(&uri) || matches!(setup.proxy, Proxy::Url(_))) {
             return Err(url("sends the token over the network in the clear: use https"));
         }
         let token = setup.token_file.as_deref().map(Secret::open).transpose();
         let token = token.map_err(SetupError::Secret)?;
         let shown = format!("{scheme}://{authority}{}", uri.path());
-        let agent = agent(setup, scheme == "https")?;
-        let ca = setup.tls.ca.clone();
-        Ok(Self { agent, url: setup.url.clone(), shown, host, ca, token, gzip: setup.gzip })
+        let way = Way::open(setup, &uri)?;
+        Ok(Self { way, url: setup.url.clone(), shown, token, gzip: setup.gzip })
     }
 
     /// Its address, without a query, which may hold a secret.
@@ -139,7 +117,8 @@ impl Client {
         headers: &[(&'static str, String)],
         body: &[u8],
     ) -> Result<Answer, Refused> {
-        let mut request = self.agent.post(&self.url).header("content-type", content_type);
+        let agent = self.way.agent().map_err(|error| Refused::later(error.to_string()))?;
+        let mut request = agent.post(&self.url).header("content-type", content_type);
         // A gzip stream tells itself by its first two bytes (RFC 1952, 2.3.1); JSON and Protobuf of
         // ours begin with others.
         if self.gzip && body.starts_with(&[0x1F, 0x8B]) {
@@ -155,7 +134,8 @@ impl Client {
         for (name, value) in headers {
             request = request.header(HeaderName::from_static(name), value.as_str());
         }
-        let mut response = request.send(body).map_err(|error| self.no_answer(&error))?;
+        let mut response =
+            request.send(body).map_err(|error| Refused::later(self.way.explain(&error)))?;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let retry_after = header("retry-after").and_then(|secs| secs.trim().parse().ok());
         let location = header("location").map(str::to_owned);
@@ -166,77 +146,6 @@ impl Client {
         let retry_after = retry_after.map(Duration::from_secs);
         Ok(Answer { status, retry_after, location, body: answer })
     }
-
-    fn no_answer(&self, error: &ureq::Error) -> Refused {
-        let tls = match error {
-            ureq::Error::Rustls(error) => Some(error),
-            ureq::Error::Io(error) => tls::within(error),
-            _ => None,
-        };
-        let told = tls.and_then(|error| match error {
-            rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            ) => Some(format!(
-                "the certificate of the server is not for the name {}: `url` needs the name in it",
-                self.host
-            )),
-            error => tls::explain(error, &self.host, self.ca.as_deref()),
-        });
-        Refused::later(told.unwrap_or_else(|| match error {
-            ureq::Error::Timeout(what) => format!("no answer in time ({what})"),
-            ureq::Error::HostNotFound => format!("the name {} is not known", self.host),
-            ureq::Error::Io(error) => error.to_string(),
-            error => error.to_string(),
-        }))
-    }
-}
-
-fn agent(setup: &Setup, is_https: bool) -> Result<Agent, SetupError> {
-    let proxy = match &setup.proxy {
-        Proxy::Environment => ureq::Proxy::try_from_env(),
-        Proxy::None => None,
-        Proxy::Url(url) => Some(ureq::Proxy::new(url).map_err(|_| SetupError::Proxy)?),
-    };
-    let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(tls::provider());
-    // Only where it is used: the system's authorities are megabytes.
-    if is_https {
-        // Says whether certificate and key fit each other, which ureq takes for granted.
-        setup.tls.client()?;
-        let parts = setup.tls.read()?;
-        let owned = |der: &[u8]| Certificate::from_der(der).to_owned();
-        let roots: Vec<_> = parts.authorities.iter().map(|der| owned(der)).collect();
-        tls = tls.root_certs(RootCerts::new_with_certs(&roots));
-        if let (Some((chain, _)), Some(path)) = (parts.identity, &setup.tls.key) {
-            let chain: Vec<_> = chain.iter().map(|der| owned(der)).collect();
-            // From its file once more: ureq does not name the type that a decoded key would need.
-            let pem = std::fs::read(path)
-                .map_err(|error| TlsError::Read { path: path.clone(), error })?;
-            let key = PrivateKey::from_pem(&pem)
-                .map_err(|_| TlsError::Pem { path: path.clone(), what: "private key" })?;
-            tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
-        }
-    } else {
-        tls = tls.root_certs(RootCerts::new_with_certs(&[]));
-    }
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(proxy)
-        .tls_config(tls.build())
-        .user_agent(concat!("bpfwatch/", env!("CARGO_PKG_VERSION")))
-        .timeout_connect(Some(CONNECT))
-        .timeout_global(Some(WHOLE))
-        .max_idle_connections(1)
-        .build();
-    Ok(config.new_agent())
-}
-
-/// Whether a host is this machine, by name or by address.
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -269,6 +178,23 @@ mod tests {
         for local in ["http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/"] {
             assert!(error(local).contains("/nonexistent/token"), "{local}");
         }
+        // A proxy would be told to hand it on to its own machine.
+        let proxy = Proxy::Url("http://proxy.example:3128".to_owned());
+        let setup = Setup { proxy, ..setup("http://localhost:1/") };
+        assert!(Client::open(&setup).err().unwrap().to_string().contains("in the clear"));
+    }
+
+    #[test]
+    fn a_proxy_has_an_address_of_http() {
+        let error = |proxy: &str| {
+            let proxy = Proxy::Url(proxy.to_owned());
+            let url = "https://collector.example/".to_owned();
+            Client::open(&Setup { url, proxy, ..Setup::default() }).err().map(|it| it.to_string())
+        };
+        for wrong in ["gopher://x", "socks5://h:1080", "https://h:1", "", "http://", "h:1"] {
+            assert!(error(wrong).unwrap().contains("http://host:port"), "{wrong}");
+        }
+        assert_eq!(error("http://user:password@proxy.example:3128"), None);
     }
 
     #[test]

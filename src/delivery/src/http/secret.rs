@@ -2,10 +2,12 @@
 //! program runs, and never shown.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use super::stamp::Stamp;
 
 /// A larger file is none.
 const LIMIT: u64 = 64 * 1024;
@@ -16,10 +18,6 @@ pub struct Secret {
     value: String,
     stamp: Stamp,
 }
-
-/// What changes when a file is written or replaced: device and inode, size, and the time of its last
-/// change in nanoseconds.
-type Stamp = (u64, u64, u64, i64, i64);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,19 +41,11 @@ impl Secret {
     /// # Errors
     /// As for [`Secret::open`]; the next call tries anew.
     pub fn get(&mut self) -> Result<&str, String> {
-        if stamp(&self.path)? != self.stamp {
+        if Stamp::of(&self.path).map_err(|error| failed(&self.path, &error))? != self.stamp {
             (self.value, self.stamp) = read(&self.path)?;
         }
         Ok(&self.value)
     }
-}
-
-fn stamp(path: &Path) -> Result<Stamp, String> {
-    fs::metadata(path).map(|file| stamp_of(&file)).map_err(|error| failed(path, &error))
-}
-
-fn stamp_of(file: &fs::Metadata) -> Stamp {
-    (file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec())
 }
 
 fn read(path: &Path) -> Result<(String, Stamp), String> {
@@ -74,7 +64,7 @@ fn read(path: &Path) -> Result<(String, Stamp), String> {
     if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!("{} must hold one word of visible ASCII", path.display()));
     }
-    Ok((value.to_owned(), stamp_of(&metadata)))
+    Ok((value.to_owned(), Stamp::from(&metadata)))
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> String {
@@ -84,6 +74,7 @@ fn failed(path: &Path, error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

@@ -1,10 +1,10 @@
-//! Who is who: tokens, signatures, certificates, and the way through a proxy.
+//! Who is who: tokens and signatures.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bpfwatch_core::sink::Sink;
-use bpfwatch_delivery::http::{Proxy, Setup};
+use bpfwatch_delivery::http::Setup;
 
 use crate::harness::{Dir, assert_contiguous, finding, lines, setup, state, until, webhook_with};
 use crate::receiver::{Receiver, Reply};
@@ -75,78 +75,4 @@ fn a_signature_is_over_what_was_received() {
     assert_eq!(request.headers["webhook-signature"], format!("v1,{expected}"));
     assert_eq!(request.headers["content-encoding"], "gzip");
     assert_contiguous(&lines(&receiver.requests()), 1);
-}
-
-#[test]
-fn a_request_goes_through_a_proxy_that_is_named() {
-    let (dir, receiver) = (Dir::new("proxy"), Receiver::good());
-    // A proxy that answers every CONNECT with a refusal shows that it was asked.
-    let proxy = Receiver::start(|_| Reply::status(502));
-    let setup = Setup {
-        proxy: Proxy::Url(format!("http://{}", proxy.address)),
-        ..setup(receiver.url("/"))
-    };
-    let mut sink = webhook_with(&dir, &setup, None);
-    sink.write(&finding(1)).unwrap();
-    until("trouble", || state(&sink).trouble.is_some());
-    assert!(receiver.requests().is_empty());
-    let asked = &proxy.requests()[0];
-    assert!(asked.line.contains(&receiver.address.to_string()), "{}", asked.line);
-}
-
-/// An authority, and a certificate of it for a name; PEM of the one, server configuration of the other.
-fn authority(name: &str) -> (String, Arc<rustls::ServerConfig>) {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    let ca = params.self_signed(&key).unwrap();
-    let issuer = Issuer::new(params, key);
-    let server_key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    let server = server.signed_by(&server_key, &issuer).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(server_key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(bpfwatch_delivery::tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![server.der().clone()], key)
-        .unwrap();
-    (ca.pem(), Arc::new(config))
-}
-
-#[test]
-fn a_certificate_of_a_stranger_is_refused_and_said_clearly() {
-    let dir = Dir::new("tls");
-    let (ca, server) = authority("localhost");
-    let (other_ca, _) = authority("localhost");
-    let any = "127.0.0.1:0".parse().unwrap();
-    let receiver = Receiver::start_at(any, Some(server), |_| Reply::status(200));
-    let url = format!("https://localhost:{}/", receiver.address.port());
-    let trusting = |pem: &str| {
-        let mut setup = setup(url.clone());
-        setup.tls.ca = Some(dir.secret("ca.pem", pem));
-        setup
-    };
-    let wrong = trusting(&other_ca);
-    let mut sink = webhook_with(&dir, &wrong, None);
-    sink.write(&finding(1)).unwrap();
-    until("trouble", || state(&sink).trouble.is_some());
-    let trouble = state(&sink).trouble.unwrap();
-    assert!(trouble.contains("certificate of localhost is not from an authority"), "{trouble}");
-    assert!(trouble.contains("ca.pem"), "{trouble}");
-    assert!(receiver.requests().is_empty(), "nothing was sent to a stranger");
-    drop(sink);
-    let sink = webhook_with(&dir, &trusting(&ca), None);
-    until("it", || state(&sink).waiting == 0);
-    assert_contiguous(&lines(&receiver.taken()), 1);
-    drop(sink);
-    // The right authority, and another name.
-    let mut by_address = trusting(&ca);
-    by_address.url = format!("https://127.0.0.1:{}/", receiver.address.port());
-    let mut sink = webhook_with(&dir, &by_address, None);
-    sink.write(&finding(2)).unwrap();
-    until("trouble", || state(&sink).trouble.is_some());
-    let trouble = state(&sink).trouble.unwrap();
-    assert!(trouble.contains("is not for the name 127.0.0.1"), "{trouble}");
 }
