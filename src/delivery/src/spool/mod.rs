@@ -68,8 +68,8 @@ pub struct State {
 static OPEN: OnceLock<Mutex<HashMap<PathBuf, Weak<Shared>>>> = OnceLock::new();
 
 impl Spool {
-    /// Opens the spool in a directory, or takes the one that this process already has open there, with
-    /// these settings from now on.
+    /// Opens the spool in a directory, or takes the one that this process already has open there, whose
+    /// settings stay as they are until [`Spool::set`].
     ///
     /// # Errors
     /// As for [`Store::open`].
@@ -79,14 +79,17 @@ impl Spool {
         open.retain(|_, spool| spool.strong_count() > 0);
         let dir = std::path::absolute(dir)?;
         if let Some(shared) = open.get(&dir).and_then(Weak::upgrade) {
-            let spool = Self(shared);
-            spool.lock().settings = settings;
-            return Ok(spool);
+            return Ok(Self(shared));
         }
         let store = Store::open(&dir, settings, now(), seed)?;
         let shared = Arc::new(Shared { store: Mutex::new(store), changed: Condvar::new() });
         open.insert(dir, Arc::downgrade(&shared));
         Ok(Self(shared))
+    }
+
+    /// Other settings from now on.
+    pub fn set(&self, settings: Settings) {
+        self.lock().settings = settings;
     }
 
     /// The state behind it, for as long as the guard lives.
