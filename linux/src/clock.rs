@@ -37,3 +37,11 @@ impl Clocks {
         self.wall - monotonic.saturating_sub(Duration::from_nanos(nanos))
     }
 }
+
+/// Wall time of a moment of the boot-time clock, to the millisecond: readings of both clocks differ by less
+/// from one time to the next. `None` where there is no such clock.
+pub fn wall_of_boot(nanos: u64) -> Option<Timestamp> {
+    let boot = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?);
+    let at = now() - boot.saturating_sub(Duration::from_nanos(nanos));
+    Some(Timestamp::from_nanos(at.nanos() / 1_000_000 * 1_000_000))
+}

@@ -109,6 +109,25 @@ pub fn attribute(path: &CStr, name: &CStr, buffer: &mut [u8]) -> io::Result<usiz
     usize::try_from(size).map_err(|_| io::Error::last_os_error())
 }
 
+/// Reads an extended attribute of what a path leads to (getxattr(2)). Returns how many bytes of `buffer` it
+/// filled.
+///
+/// # Errors
+/// ENODATA or EOPNOTSUPP when it has none of that name, ERANGE when `buffer` is too small.
+pub fn target_attribute(path: &CStr, name: &CStr, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: both strings end in a zero byte and live through the call; the kernel writes at most
+    // `buffer.len()` bytes to the buffer.
+    let size = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            buffer.as_mut_ptr().cast::<c_void>(),
+            buffer.len(),
+        )
+    };
+    usize::try_from(size).map_err(|_| io::Error::last_os_error())
+}
+
 /// Attaches a classic BPF program to a socket (SO_ATTACH_FILTER).
 ///
 /// # Errors

@@ -21,13 +21,17 @@
 mod capability;
 pub mod decode;
 pub mod ebpf;
+pub mod grip;
 pub mod netlink;
 pub mod netlink_diag;
 pub mod netlink_proc;
 pub mod netlink_route;
+pub mod netlink_tc;
 pub mod proc_text;
+pub mod programs;
 pub mod promisc;
 pub mod raw;
+pub mod readers;
 pub mod scope;
 
 #[cfg(target_os = "linux")]
@@ -55,6 +59,8 @@ mod proc_facts;
 #[cfg(target_os = "linux")]
 mod sensor;
 #[cfg(target_os = "linux")]
+mod sensor_beyond;
+#[cfg(target_os = "linux")]
 mod sensor_events;
 #[cfg(target_os = "linux")]
 mod sensor_holders;
@@ -66,6 +72,8 @@ mod sensor_setters;
 mod sensor_state;
 #[cfg(target_os = "linux")]
 mod sensor_table;
+#[cfg(target_os = "linux")]
+mod sensor_traffic;
 #[cfg(target_os = "linux")]
 mod sensor_worker;
 #[cfg(target_os = "linux")]

@@ -4,7 +4,7 @@
 //! net/packet/diag.c and net/ipv4/{inet_diag,raw_diag}.c.
 
 use crate::netlink::{Attributes, Message, dump_request, u16_at, u32_at};
-use crate::raw::{PacketRow, RawIpRow};
+use crate::raw::{PacketRow, RawIpRow, XdpRow};
 
 /// SOCK_DIAG_BY_FAMILY: type of requests and rows.
 pub const BY_FAMILY: u16 = 20;
@@ -12,6 +12,7 @@ pub const BY_FAMILY: u16 = 20;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const AF_PACKET: u8 = 17;
+const AF_XDP: u8 = 44;
 const IPPROTO_RAW: u8 = 255;
 
 /// All of PACKET_SHOW_{INFO,MCLIST,RING_CFG,FANOUT,MEMINFO,FILTER}.
@@ -27,6 +28,12 @@ const MEMBERSHIP_LEN: usize = 44;
 const MR_PROMISC: u16 = 1;
 
 const INET_FIXED: usize = 72;
+
+/// XDP_SHOW_INFO and XDP_SHOW_RING_CFG.
+const XDP_SHOW: u32 = 0x3;
+const XDP_FIXED: usize = 16;
+const XDP_INFO: u16 = 1;
+const XDP_RX_RING: u16 = 3;
 
 /// Asks for all packet sockets of the namespace, with everything that can be shown.
 pub fn packet_request(seq: u32) -> Vec<u8> {
@@ -46,6 +53,34 @@ pub fn raw_request(seq: u32, ip_version: u8) -> Vec<u8> {
     body.extend(u32::MAX.to_ne_bytes());
     body.extend([0; 48]);
     dump_request(BY_FAMILY, seq, &body)
+}
+
+/// Asks for all AF_XDP sockets of the namespace.
+pub fn xdp_request(seq: u32) -> Vec<u8> {
+    // As for packet sockets.
+    let mut body = vec![AF_XDP, 0, 0, 0];
+    body.extend(0u32.to_ne_bytes());
+    body.extend(XDP_SHOW.to_ne_bytes());
+    body.extend([0; 8]);
+    dump_request(BY_FAMILY, seq, &body)
+}
+
+/// A row of an AF_XDP socket; `None` for anything else and for what is cut short
+/// (net/xdp/xsk_diag.c: `xsk_diag_fill`).
+pub fn xdp_row(message: &Message<'_>) -> Option<XdpRow> {
+    let body = message.body;
+    if message.kind != BY_FAMILY || *body.first()? != AF_XDP || body.len() < XDP_FIXED {
+        return None;
+    }
+    let mut row = XdpRow { inode: u64::from(u32_at(body, 4)?), ifindex: 0, ring: false };
+    for (kind, payload) in Attributes::behind(body, XDP_FIXED) {
+        match kind {
+            XDP_INFO => row.ifindex = u32_at(payload, 0)?,
+            XDP_RX_RING => row.ring = true,
+            _ => {}
+        }
+    }
+    Some(row)
 }
 
 /// A row of a packet socket; `None` for anything else and for what is cut short.
@@ -178,6 +213,22 @@ mod tests {
         assert_eq!(row(&[(PACKET_FILTER, vec![])]).filter, None);
         assert_eq!(row(&[]).filter, Some(false));
         assert_eq!(row(&[(PACKET_MCLIST, membership(2))]).promiscuous, Some(false));
+    }
+
+    #[test]
+    fn reads_an_xdp_socket() {
+        let mut body = vec![AF_XDP, 3, 0, 0];
+        body.extend(4711u32.to_ne_bytes());
+        body.extend([0; 8]);
+        let unbound = message(BY_FAMILY, 2, 1, &body);
+        let row = |bytes: &[u8]| xdp_row(&Messages::new(bytes).next().unwrap());
+        assert_eq!(row(&unbound), Some(XdpRow { inode: 4711, ifindex: 0, ring: false }));
+        body.extend(attribute(XDP_INFO, &[3, 0, 0, 0, 1, 0, 0, 0]));
+        body.extend(attribute(XDP_RX_RING, &2048u32.to_ne_bytes()));
+        let bound = message(BY_FAMILY, 2, 1, &body);
+        let want = XdpRow { inode: 4711, ifindex: u32::from_ne_bytes([3, 0, 0, 0]), ring: true };
+        assert_eq!(row(&bound), Some(want));
+        assert_eq!(row(&packet_body(&[])), None);
     }
 
     #[test]

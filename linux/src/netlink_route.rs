@@ -22,6 +22,11 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_PROMISCUITY: u16 = 30;
 const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
+const IFLA_XDP_PROG_ID: u16 = 4;
+/// Of each mode that a program can be attached in, where there are several.
+const XDP_MODES: [(u16, &str); 3] = [(5, "xdp/driver"), (6, "xdp/generic"), (7, "xdp/offload")];
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 /// RTEXT_FILTER_SKIP_STATS: without counters, which would be most of the answer.
@@ -48,6 +53,7 @@ pub fn link(message: &Message<'_>) -> Option<Link> {
             IFLA_MASTER => link.master = u32_at(payload, 0),
             IFLA_PROMISCUITY => link.promiscuity = u32_at(payload, 0),
             IFLA_LINK_NETNSID => lies_elsewhere = true,
+            IFLA_XDP => link.xdp = xdp(payload),
             IFLA_LINKINFO => {
                 for (kind, payload) in Attributes::new(payload) {
                     match kind {
@@ -66,10 +72,43 @@ pub fn link(message: &Message<'_>) -> Option<Link> {
     Some(link)
 }
 
+/// XDP programs of an interface (net/core/rtnetlink.c: `rtnl_xdp_fill`): each mode names its own, and a
+/// program alone is named once more without its mode.
+fn xdp(nested: &[u8]) -> Vec<(u32, &'static str)> {
+    let mut programs = Vec::new();
+    let (mut single, mut mode) = (None, "xdp");
+    for (kind, payload) in Attributes::new(nested) {
+        if let Some((_, name)) = XDP_MODES.into_iter().find(|(number, _)| *number == kind) {
+            programs.extend(u32_at(payload, 0).map(|id| (id, name)));
+        } else if kind == IFLA_XDP_PROG_ID {
+            single = u32_at(payload, 0);
+        } else if kind == IFLA_XDP_ATTACHED && payload.first() == Some(&2) {
+            mode = "xdp/generic";
+        }
+    }
+    if programs.is_empty() {
+        programs.extend(single.map(|id| (id, mode)));
+    }
+    programs.retain(|(id, _)| *id != 0);
+    programs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::netlink::{Messages, message};
+
+    #[test]
+    fn reads_xdp_programs() {
+        let id = |kind, id: u32| attribute(kind, &id.to_ne_bytes());
+        let none = attribute(IFLA_XDP_ATTACHED, &[0]);
+        assert_eq!(xdp(&none), []);
+        let one = [attribute(IFLA_XDP_ATTACHED, &[2]), id(IFLA_XDP_PROG_ID, 41), id(6, 41)];
+        assert_eq!(xdp(&one.concat()), [(41, "xdp/generic")]);
+        assert_eq!(xdp(&one[..2].concat()), [(41, "xdp/generic")]);
+        let two = [attribute(IFLA_XDP_ATTACHED, &[4]), id(5, 41), id(7, 42)].concat();
+        assert_eq!(xdp(&two), [(41, "xdp/driver"), (42, "xdp/offload")]);
+    }
 
     #[test]
     fn reads_a_bridge_port() {
@@ -93,6 +132,7 @@ mod tests {
             port_of: Some(b"bridge".to_vec()),
             master: Some(3),
             lower: None,
+            xdp: Vec::new(),
         };
         assert_eq!(got, want);
         let cut = message(NEW_LINK, 2, 1, &[0; 15]);

@@ -7,7 +7,7 @@ use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recv, send, setsockopt, sock
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::netlink::{Message, Messages};
-use crate::{ffi, netlink_proc, netlink_route};
+use crate::{ffi, netlink_proc, netlink_route, netlink_tc};
 
 /// The kernel cuts a dump into pieces of at most 32 KiB (net/netlink/af_netlink.c: netlink_recvmsg).
 pub const BUFFER: usize = 64 * 1024;
@@ -59,7 +59,7 @@ impl NetlinkSocket {
         Ok(Self { socket, seq: 0 })
     }
 
-    /// For changes of interfaces, here and, where the kernel lets us, in namespaces that this one knows
+    /// For changes of interfaces and of traffic control, here and, where the kernel lets us, in namespaces that this one knows
     /// by a number (peers of its veth pairs).
     ///
     /// # Errors
@@ -70,7 +70,8 @@ impl NetlinkSocket {
         let socket = ffi::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE)?;
         // A wider view at no cost; needs CAP_NET_BROADCAST, and the steady scan sees the rest anyway.
         let _ = ffi::set_option(&socket, libc::SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1);
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, netlink_route::GROUP_LINK))?;
+        let groups = netlink_route::GROUP_LINK | netlink_tc::GROUP_TC;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         Ok(Self { socket, seq: 0 })
     }
 

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::{Mode, fstat};
 
+use crate::grip::{self, Grip, Link};
 use crate::proc_text::{self, Stat};
 
 /// Most that is read of a short file: a cgroup file, a status, a passwd.
@@ -111,25 +112,37 @@ pub fn is_alive(pid: u32) -> bool {
     }
 }
 
-/// Sockets that a process holds: inode and descriptor. Empty where its descriptors may not be seen.
-pub fn sockets(pid: u32) -> Vec<(u64, u32)> {
+/// What a process holds, by descriptor. Empty where its descriptors may not be seen. With `more`, also what
+/// only `fdinfo` tells.
+pub fn grips(pid: u32, more: bool) -> Vec<(Grip, u32)> {
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
-    let mut sockets = Vec::new();
+    let mut grips = Vec::new();
     for entry in entries.flatten() {
         let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         let Ok(link) = std::fs::read_link(entry.path()) else { continue };
-        if let Some(inode) = proc_text::link_inode(link.as_os_str().as_encoded_bytes(), "socket") {
-            sockets.push((inode, fd));
-        }
+        let grip = match grip::link(link.as_os_str().as_encoded_bytes()) {
+            Link::Whole(grip) => Some(grip),
+            Link::Other => None,
+            partial if more => told(pid, fd, &partial),
+            _ => None,
+        };
+        grips.extend(grip.map(|grip| (grip, fd)));
     }
-    sockets
+    grips
 }
 
-/// Whether a process still has that socket as that descriptor.
-pub fn holds(pid: u32, fd: u32, inode: u64) -> bool {
-    std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|link| {
-        proc_text::link_inode(link.as_os_str().as_encoded_bytes(), "socket") == Some(inode)
-    })
+fn told(pid: u32, fd: u32, link: &Link) -> Option<Grip> {
+    grip::told(link, &read(&format!("/proc/{pid}/fdinfo/{fd}"))?)
+}
+
+/// Whether a process still has that as that descriptor.
+pub fn holds(pid: u32, fd: u32, grip: &Grip) -> bool {
+    let Ok(link) = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")) else { return false };
+    match grip::link(link.as_os_str().as_encoded_bytes()) {
+        Link::Whole(found) => found == *grip,
+        Link::Other => false,
+        partial => told(pid, fd, &partial).as_ref() == Some(grip),
+    }
 }

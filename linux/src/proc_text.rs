@@ -83,6 +83,17 @@ pub fn users(passwd: &[u8]) -> HashMap<u32, Text> {
     users
 }
 
+/// How many sockets of a protocol the namespace of `/proc/PID/net/protocols` has (net/core/sock.c:
+/// `proto_seq_printf`); `None` where the kernel has no such protocol.
+pub fn sockets_of(table: &[u8], protocol: &[u8]) -> Option<u64> {
+    // protocol size sockets ...
+    let row = |line| {
+        let mut fields = words(line);
+        (fields.next()? == protocol).then(|| number(fields.nth(1)?)).flatten()
+    };
+    lines(table).find_map(row)
+}
+
 /// Rows of `/proc/PID/net/packet`. It tells nothing of promiscuous mode, filter and ring.
 pub fn packet_table(table: &[u8]) -> Vec<PacketRow> {
     // sk RefCnt Type Proto Iface R Rmem User Inode

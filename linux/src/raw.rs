@@ -36,6 +36,17 @@ pub struct RawIpRow {
     pub uid: Option<u32>,
 }
 
+/// An AF_XDP socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct XdpRow {
+    /// Inode of the socket.
+    pub inode: u64,
+    /// Index of its interface; 0 before it is bound.
+    pub ifindex: u32,
+    /// It has a ring to receive into.
+    pub ring: bool,
+}
+
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Link {
@@ -53,6 +64,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Index of the interface that it lies on, within this namespace.
     pub lower: Option<u32>,
+    /// Numbers of the XDP programs on it, and how each is attached.
+    pub xdp: Vec<(u32, &'static str)>,
 }
 
 /// What the proc connector tells, threads left out.

@@ -1,32 +1,34 @@
-//! Who has a socket: from its inode to processes, through their descriptors.
+//! Who has a handle: from what a descriptor of it shows to processes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::grip::Grip;
 use crate::proc::{self, ProcDir};
 use crate::proc_facts::Reader;
 use crate::sensor_table::Holder;
 
-/// Holders found, by inode.
-pub type Found = HashMap<u64, Vec<Holder>>;
+/// Holders found.
+pub type Found = HashMap<Grip, Vec<Holder>>;
 
-/// Searches `pids` for holders of the sockets in `wanted`.
+/// Searches `pids` for holders of what is in `wanted`.
 ///
 /// The open directory is what makes a find certain: were the process gone and its number another's by
 /// now, the last read through it would fail.
 pub fn search(
-    wanted: &HashSet<u64>,
+    wanted: &HashSet<Grip>,
     pids: impl IntoIterator<Item = u32>,
     reader: &mut Reader,
     found: &mut Found,
 ) {
+    let more = wanted.iter().any(|grip| !grip.is_plain());
     for pid in pids {
         let Some(dir) = ProcDir::open(pid) else { continue };
-        let mut hits = proc::sockets(pid);
-        hits.retain(|(inode, _)| wanted.contains(inode));
+        let mut hits = proc::grips(pid, more);
+        hits.retain(|(grip, _)| wanted.contains(grip));
         // Duplicates of one descriptor are one holder.
         hits.sort_unstable();
-        hits.dedup_by_key(|(inode, _)| *inode);
+        hits.dedup_by(|later, first| later.0 == first.0);
         if hits.is_empty() {
             continue;
         }
@@ -35,8 +37,8 @@ pub fn search(
             continue;
         }
         let process = Arc::new(process);
-        for (inode, fd) in hits {
-            let holders = found.entry(inode).or_default();
+        for (grip, fd) in hits {
+            let holders = found.entry(grip).or_default();
             if holders.iter().all(|holder| holder.process.key() != process.key()) {
                 holders.push(Holder { process: Arc::clone(&process), fd });
             }
@@ -44,16 +46,17 @@ pub fn search(
     }
 }
 
-/// Whether a holder is alive and still has the socket, perhaps as another descriptor; `None` when it
+/// Whether a holder is alive and still has the handle, perhaps as another descriptor; `None` when it
 /// has not.
-pub fn still_holds(holder: &Holder, inode: u64) -> Option<u32> {
+pub fn still_holds(holder: &Holder, grip: &Grip) -> Option<u32> {
     let pid = holder.process.pid;
     let dir = ProcDir::open(pid)?;
     if dir.stat()?.start != holder.process.start? {
         return None;
     }
-    if proc::holds(pid, holder.fd, inode) {
+    if proc::holds(pid, holder.fd, grip) {
         return Some(holder.fd);
     }
-    proc::sockets(pid).into_iter().find(|(found, _)| *found == inode).map(|(_, fd)| fd)
+    let all = proc::grips(pid, !grip.is_plain());
+    all.into_iter().find(|(found, _)| found == grip).map(|(_, fd)| fd)
 }

@@ -1,11 +1,14 @@
-//! One look into one network namespace: packet sockets, raw IP sockets, interfaces.
+//! One look into one network namespace: sockets, readers of netfilter's logs, interfaces, and what is
+//! attached to them.
 
 use std::os::fd::AsFd as _;
 
 use crate::netlink::Message;
 use crate::netlink_socket::{BUFFER, Dumped, NetlinkSocket};
 use crate::netns::{Stranded, Visitor, Way};
-use crate::raw::{Link, PacketRow, RawIpRow};
+use crate::raw::{Link, PacketRow, RawIpRow, XdpRow};
+use crate::readers::{self, ReaderRow};
+use crate::sensor_traffic::{self, Traffic};
 use crate::{netlink_diag, netlink_route, proc, proc_text};
 
 /// What was seen in one namespace. A part that could not be read whole is `None`: then nothing may be
@@ -18,6 +21,30 @@ pub struct NamespaceScan {
     pub raws: Option<Vec<RawIpRow>>,
     /// Interfaces, where they were asked for or an unknown one turned up.
     pub links: Option<Vec<Link>>,
+    /// AF_XDP sockets.
+    pub xdp: Option<Xdp>,
+    /// Readers of NFLOG and NFQUEUE.
+    pub readers: Option<Vec<ReaderRow>>,
+    /// Programs and mirrors of traffic control, where they were asked for.
+    pub traffic: Option<Traffic>,
+}
+
+/// AF_XDP sockets of a namespace.
+#[derive(Debug)]
+pub enum Xdp {
+    /// Each of them, from xdp_diag.
+    Rows(Vec<XdpRow>),
+    /// Only how many there are, from `/proc/net/protocols`.
+    Count(u64),
+}
+
+/// What to look for in a namespace besides sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// Interfaces.
+    pub links: bool,
+    /// What is attached to them; includes interfaces.
+    pub traffic: bool,
 }
 
 /// Looks into namespaces. Belongs to one thread.
@@ -28,11 +55,12 @@ pub struct Scanner {
     home_inode: u64,
     packet_diag: bool,
     raw_diag: bool,
+    xdp_diag: bool,
 }
 
 /// Sockets of the namespace that they were opened in, opened when first needed.
 #[derive(Default)]
-struct Sockets {
+pub struct Sockets {
     diag: Option<NetlinkSocket>,
     route: Option<NetlinkSocket>,
 }
@@ -42,7 +70,8 @@ impl Sockets {
         Self::opened(&mut self.diag, libc::NETLINK_SOCK_DIAG)
     }
 
-    fn route(&mut self) -> Option<&mut NetlinkSocket> {
+    /// For rtnetlink.
+    pub fn route(&mut self) -> Option<&mut NetlinkSocket> {
         Self::opened(&mut self.route, libc::NETLINK_ROUTE)
     }
 
@@ -70,6 +99,7 @@ impl Scanner {
             home_inode,
             packet_diag: true,
             raw_diag: true,
+            xdp_diag: true,
         };
         let mut probe = |request: fn(u32) -> Vec<u8>| {
             let answer =
@@ -78,7 +108,9 @@ impl Scanner {
         };
         let packet_diag = probe(netlink_diag::packet_request);
         let raw_diag = probe(|seq| netlink_diag::raw_request(seq, 4));
+        let xdp_diag = probe(netlink_diag::xdp_request);
         (scanner.packet_diag, scanner.raw_diag) = (packet_diag, raw_diag);
+        scanner.xdp_diag = xdp_diag;
         Ok(scanner)
     }
 
@@ -87,7 +119,12 @@ impl Scanner {
         self.home_inode
     }
 
-    /// Looks into a namespace; `None` when it cannot be entered. Interfaces are listed when `links` asks
+    /// Whether the kernel lists AF_XDP sockets.
+    pub fn lists_xdp(&self) -> bool {
+        self.xdp_diag
+    }
+
+    /// Looks into a namespace; `None` when it cannot be entered. Interfaces are listed when `depth` asks
     /// for it or when a socket is bound to one that is not among `known`.
     ///
     /// # Errors
@@ -96,11 +133,11 @@ impl Scanner {
         &mut self,
         inode: u64,
         way: &Way,
-        links: bool,
+        depth: Depth,
         known: &[Link],
     ) -> Result<Option<NamespaceScan>, Stranded> {
-        let Self { visitor, buffer, home, packet_diag, raw_diag, .. } = self;
-        let (packet_diag, raw_diag) = (*packet_diag, *raw_diag);
+        let Self { visitor, buffer, home, packet_diag, raw_diag, xdp_diag, .. } = self;
+        let (packet_diag, raw_diag, xdp_diag) = (*packet_diag, *raw_diag, *xdp_diag);
         let mut away = Sockets::default();
         let sockets = if *way == Way::Home { home } else { &mut away };
         let seen = visitor.visit(inode, way, || {
@@ -114,9 +151,19 @@ impl Scanner {
             let unknown = |row: &PacketRow| {
                 row.ifindex > 0 && known.iter().all(|l| l.index != row.ifindex.unsigned_abs())
             };
-            let asked = links || packets.iter().flatten().any(unknown);
+            let asked = depth.links || depth.traffic || packets.iter().flatten().any(unknown);
             let links = if asked { dump_links(sockets, buffer) } else { None };
-            NamespaceScan { packets, raws, links }
+            let xdp = if xdp_diag {
+                dump_xdp(sockets, buffer).map(Xdp::Rows)
+            } else {
+                count_xdp("/proc/thread-self")
+            };
+            let readers = read_readers("/proc/thread-self");
+            let traffic = match &links {
+                Some(links) if depth.traffic => sensor_traffic::look(sockets, buffer, links),
+                _ => None,
+            };
+            NamespaceScan { packets, raws, links, xdp, readers, traffic }
         })?;
         // Closed before anything else is done: they keep the namespace alive.
         drop(away);
@@ -133,8 +180,15 @@ impl Scanner {
 fn read_tables(pid: u32, inode: u64) -> Option<NamespaceScan> {
     let dir = proc::ProcDir::open(pid)?;
     let packets = dir.read("net/packet").map(|table| proc_text::packet_table(&table));
-    let raws = read_raws(&format!("/proc/{pid}"));
-    (dir.namespace("net") == Some(inode)).then_some(NamespaceScan { packets, raws, links: None })
+    let process = format!("/proc/{pid}");
+    let scan = NamespaceScan {
+        packets,
+        raws: read_raws(&process),
+        xdp: count_xdp(&process),
+        readers: read_readers(&process),
+        ..NamespaceScan::default()
+    };
+    (dir.namespace("net") == Some(inode)).then_some(scan)
 }
 
 fn read_raws(process: &str) -> Option<Vec<RawIpRow>> {
@@ -143,6 +197,29 @@ fn read_raws(process: &str) -> Option<Vec<RawIpRow>> {
     if let Some(table) = proc::read(&format!("{process}/net/raw6")) {
         rows.extend(proc_text::raw_table(&table, 6));
     }
+    Some(rows)
+}
+
+/// `None` where neither table can be read: the kernel has none, or does not show it.
+fn read_readers(process: &str) -> Option<Vec<ReaderRow>> {
+    let log = proc::read(&format!("{process}/net/netfilter/nfnetlink_log"));
+    let queue = proc::read(&format!("{process}/net/netfilter/nfnetlink_queue"));
+    if log.is_none() && queue.is_none() {
+        return None;
+    }
+    let sockets = || proc::read(&format!("{process}/net/netlink"));
+    readers::rows(log.as_deref(), queue.as_deref(), sockets)
+}
+
+fn count_xdp(process: &str) -> Option<Xdp> {
+    let table = proc::read(&format!("{process}/net/protocols"))?;
+    proc_text::sockets_of(&table, b"XDP").map(Xdp::Count)
+}
+
+fn dump_xdp(sockets: &mut Sockets, buffer: &mut [u8]) -> Option<Vec<XdpRow>> {
+    let mut rows = Vec::new();
+    let row = |message: &Message<'_>| rows.extend(netlink_diag::xdp_row(message));
+    whole(sockets.diag()?.dump(netlink_diag::xdp_request, buffer, row))?;
     Some(rows)
 }
 
@@ -170,7 +247,8 @@ fn dump_links(sockets: &mut Sockets, buffer: &mut [u8]) -> Option<Vec<Link>> {
     Some(links)
 }
 
-fn whole(answer: nix::Result<Dumped>) -> Option<()> {
+/// Whether a dump gave everything.
+pub fn whole(answer: nix::Result<Dumped>) -> Option<()> {
     matches!(answer, Ok(Dumped::Whole)).then_some(())
 }
 

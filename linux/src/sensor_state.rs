@@ -6,21 +6,24 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bpfwatch_core::handle::{HandleKey, HandleKind};
+use bpfwatch_core::handle::{Handle, HandleKey, HandleKind};
 use bpfwatch_core::observation::Kind;
 use bpfwatch_core::process::Process;
 use bpfwatch_core::text::Text;
 
 use crate::decode;
+use crate::grip::Grip;
 use crate::netns::{self, Stranded, Way};
 use crate::proc::{self, ProcDir};
 use crate::proc_facts::{Home, Reader};
 use crate::promisc::Promiscuity;
-use crate::raw::{Link, PacketRow, RawIpRow};
+use crate::raw::{Link, PacketRow, RawIpRow, XdpRow};
+use crate::sensor_beyond::Beyond;
 use crate::sensor_holders::{self, Found};
-use crate::sensor_scan::{NamespaceScan, Scanner};
+use crate::sensor_scan::{Depth, NamespaceScan, Scanner, Xdp};
 use crate::sensor_setters::Setters;
 use crate::sensor_table::{Class, Said, Seen, Shared};
+use crate::sensor_traffic;
 
 /// How long a process counts as new: it is searched first for the holder of a new socket.
 const NEW_PROCESS: Duration = Duration::from_secs(2);
@@ -60,6 +63,7 @@ pub struct State {
     /// Who set interfaces promiscuous.
     pub setters: Setters,
     links: HashMap<u64, Vec<Link>>,
+    beyond: Beyond,
     /// Namespace of each process that is known.
     processes: BTreeMap<u32, u64>,
     new_processes: VecDeque<(u32, Instant)>,
@@ -81,6 +85,7 @@ impl State {
             promiscuity: Promiscuity::default(),
             setters: Setters::default(),
             links: HashMap::new(),
+            beyond: Beyond::default(),
             processes: BTreeMap::new(),
             new_processes: VecDeque::new(),
             ways: HashMap::new(),
@@ -109,12 +114,12 @@ impl State {
             self.processes.insert(child, netns);
         }
         self.remember(child);
-        let inherited: HashSet<u64> = self
+        let inherited: HashSet<Grip> = self
             .table
             .lock()
             .entries()
             .filter(|(_, entry)| entry.holders.iter().any(|h| h.process.pid == parent))
-            .map(|(key, _)| key.id)
+            .filter_map(|(_, entry)| entry.grip())
             .collect();
         if !inherited.is_empty() {
             self.add_holders(&inherited, [child], said);
@@ -177,6 +182,7 @@ impl State {
         namespaces.sort_unstable();
         self.look_into(look, &namespaces, said)?;
         let ways = &self.ways;
+        self.beyond.keep(|netns| ways.contains_key(&netns));
         self.promiscuity.keep(|netns| ways.contains_key(&netns));
         self.links.retain(|netns, _| ways.contains_key(netns));
         if look == Look::Steady {
@@ -196,11 +202,19 @@ impl State {
         said: &mut Vec<Said>,
     ) -> Result<(), Stranded> {
         let mut new = Vec::new();
+        let looked = Instant::now();
+        let lists_programs = look != Look::Woken && self.beyond.list_programs();
+        let all = matches!(look, Look::First | Look::Steady);
+        let traffic = matches!(look, Look::First | Look::Changed) || (all && self.beyond.is_due());
+        if traffic && all {
+            self.beyond.listed();
+        }
+        let depth = Depth { links: look != Look::Woken, traffic };
         for netns in namespaces {
             let Some(way) = self.ways.get(netns).cloned() else { continue };
             let known = self.links.get(netns).map_or(&[][..], Vec::as_slice);
             let looked = Instant::now();
-            let mut scan = self.scanner.scan(*netns, &way, look != Look::Woken, known)?;
+            let mut scan = self.scanner.scan(*netns, &way, depth, known)?;
             if scan.is_none() && matches!(way, Way::Process(_)) {
                 // That process is gone, but others may be there.
                 let other = self
@@ -208,16 +222,88 @@ impl State {
                     .iter()
                     .find(|(pid, net)| **net == *netns && way != Way::Process(**pid));
                 if let Some(way) = other.map(|(pid, _)| Way::Process(*pid)) {
-                    scan = self.scanner.scan(*netns, &way, look != Look::Woken, known)?;
+                    scan = self.scanner.scan(*netns, &way, depth, known)?;
                     self.ways.insert(*netns, way);
                 }
             }
             if let Some(scan) = scan {
                 self.compare(*netns, looked, scan, &mut new, said);
+            } else if let Some(Way::Process(pid)) = self.ways.get(netns)
+                && !proc::is_alive(*pid)
+            {
+                // It may be gone, and what was open in it with it: the next look finds out.
+                self.refreshed = None;
             }
+        }
+        if lists_programs {
+            self.compare_programs(looked, &mut new, said);
+        }
+        if all {
+            self.find_unlisted(&mut new);
         }
         self.open(look, new, said);
         Ok(())
+    }
+
+    fn compare_programs(
+        &mut self,
+        looked: Instant,
+        new: &mut Vec<(u64, Seen)>,
+        said: &mut Vec<Said>,
+    ) {
+        let Self { beyond, links, reader, .. } = self;
+        let links = |netns: &u64| links.get(netns).map_or(&[][..], Vec::as_slice);
+        let rows = beyond.rows(
+            |netns, index| name(links(&netns), i32::try_from(index).ok()),
+            |netns| reader.home().foreign_net(netns),
+        );
+        let Some(rows) = rows else { return };
+        let namespaces: HashMap<HandleKey, u64> =
+            rows.iter().map(|(netns, seen)| (seen.handle.key(), *netns)).collect();
+        let rows = rows.into_iter().map(|(_, seen)| seen).collect();
+        let rows = self.table.lock().update(0, Class::Program, looked, rows, said);
+        let place = |seen: Seen| (namespaces.get(&seen.handle.key()).copied().unwrap_or(0), seen);
+        new.extend(rows.into_iter().map(place));
+    }
+
+    /// Finds what no table of the kernel's shows: AF_XDP sockets where there is no xdp_diag, USB monitors.
+    fn find_unlisted(&mut self, new: &mut Vec<(u64, Seen)>) {
+        let known: Vec<(u64, HandleKey)> =
+            self.table.lock().entries().map(|(key, entry)| (entry.netns, *key)).collect();
+        if !self.scanner.lists_xdp() {
+            let is_xdp = |(netns, key): &(u64, HandleKey)| {
+                (key.kind == HandleKind::XdpSocket).then_some((*netns, key.id))
+            };
+            let sockets: Vec<(u64, u64)> = known.iter().filter_map(is_xdp).collect();
+            for (netns, inode, ring) in self.beyond.xdp_sockets(&sockets, self.processes.iter()) {
+                let netns_shown = self.reader.home().foreign_net(netns);
+                let handle = Handle {
+                    ring: Some(ring),
+                    netns: netns_shown,
+                    ..Handle::new(HandleKind::XdpSocket, inode)
+                };
+                new.push((netns, Seen { handle, promiscuous: None }));
+            }
+        }
+        let is_open =
+            |bus: u64| known.iter().any(|(_, key)| key.kind == HandleKind::Usbmon && key.id == bus);
+        let buses: Vec<u64> =
+            self.beyond.usb_buses().into_iter().filter(|bus| !is_open(*bus)).collect();
+        if buses.is_empty() {
+            return;
+        }
+        let mut found = Found::new();
+        let wanted = buses.into_iter().map(Grip::Usbmon).collect();
+        sensor_holders::search(&wanted, proc::pids(), &mut self.reader, &mut found);
+        for grip in found.into_keys() {
+            let Grip::Usbmon(bus) = grip else { continue };
+            let handle = Handle {
+                interface: Some(Text::from(format!("usbmon{bus}"))),
+                device: Some(Text::from(format!("/dev/usbmon{bus}"))),
+                ..Handle::new(HandleKind::Usbmon, bus)
+            };
+            new.push((self.scanner.home_inode(), Seen { handle, promiscuous: None }));
+        }
     }
 
     fn compare(
@@ -229,6 +315,7 @@ impl State {
         said: &mut Vec<Said>,
     ) {
         let shown = self.reader.home().foreign_net(netns);
+        let has_links = scan.links.is_some();
         if let Some(links) = scan.links {
             let kinds = self.promiscuity.update(netns, shown, &links);
             for kind in kinds {
@@ -246,8 +333,44 @@ impl State {
             let index = row.ifindex.and_then(|index| i32::try_from(index).ok());
             Seen { handle: decode::raw_handle(&row, name(links, index), shown), promiscuous: None }
         };
+        let plain = |handle: Handle| Seen { handle, promiscuous: None };
+        let listed = scan.traffic.map(|traffic| {
+            let rows = traffic.mirrors(netns, shown, links).into_iter().map(plain).collect();
+            self.beyond.set_traffic(netns, traffic);
+            (Class::Mirror, rows)
+        });
+        let taps = has_links.then(|| {
+            let rows = sensor_traffic::taps(netns, shown, links).into_iter().map(plain).collect();
+            (Class::Tap, rows)
+        });
+        let readers = scan.readers.map(|rows| {
+            let rows = rows.iter().map(|row| plain(row.handle(shown))).collect();
+            (Class::Reader, rows)
+        });
+        let xdp = match scan.xdp {
+            Some(Xdp::Rows(rows)) => {
+                let handle = |row: &XdpRow| Handle {
+                    // Before it is bound it receives nothing.
+                    interface: name(links, i32::try_from(row.ifindex).ok().filter(|at| *at != 0)),
+                    ring: Some(row.ring),
+                    netns: shown,
+                    ..Handle::new(HandleKind::XdpSocket, row.inode)
+                };
+                Some((Class::Xdp, rows.iter().map(|row| plain(handle(row))).collect()))
+            }
+            Some(Xdp::Count(count)) => {
+                self.beyond.set_count(netns, count);
+                None
+            }
+            None => None,
+        };
         // A socket without inode is being closed.
         let before = said.len();
+        let lists: [Option<(Class, Vec<Seen>)>; 4] = [listed, taps, readers, xdp];
+        for (class, rows) in lists.into_iter().flatten() {
+            let rows = self.table.lock().update(netns, class, looked, rows, said);
+            new.extend(rows.into_iter().map(|row| (netns, row)));
+        }
         if let Some(rows) = scan.packets {
             let rows = rows.into_iter().filter(|row| row.inode != 0).map(packet).collect();
             let rows = self.table.lock().update(netns, Class::Packet, looked, rows, said);
@@ -273,7 +396,8 @@ impl State {
             return;
         }
         let mut found = Found::new();
-        let mut wanted: HashSet<u64> = new.iter().map(|(_, seen)| seen.handle.id).collect();
+        let mut wanted: HashSet<Grip> =
+            new.iter().filter_map(|(_, seen)| Grip::of(&seen.handle)).collect();
         if look != Look::First {
             let now = Instant::now();
             self.new_processes.retain(|(_, at)| now - *at < NEW_PROCESS);
@@ -282,7 +406,7 @@ impl State {
             first.sort_unstable();
             first.dedup();
             sensor_holders::search(&wanted, first, &mut self.reader, &mut found);
-            wanted.retain(|inode| !found.contains_key(inode));
+            wanted.retain(|grip| !found.contains_key(grip));
         }
         // Not again and again: what is not found now is searched for at the next steady look.
         let too_soon = matches!(look, Look::Woken | Look::Changed)
@@ -291,12 +415,13 @@ impl State {
             self.search_all(&wanted, &mut found);
         }
         for (netns, seen) in new {
-            let holders = found.remove(&seen.handle.id).unwrap_or_default();
+            let grip = Grip::of(&seen.handle);
+            let holders = grip.and_then(|grip| found.remove(&grip)).unwrap_or_default();
             self.table.lock().open(netns, seen, holders, look == Look::First, said);
         }
     }
 
-    fn search_all(&mut self, wanted: &HashSet<u64>, found: &mut Found) {
+    fn search_all(&mut self, wanted: &HashSet<Grip>, found: &mut Found) {
         let start = Instant::now();
         sensor_holders::search(wanted, proc::pids(), &mut self.reader, found);
         self.searched = Some((start, start.elapsed()));
@@ -304,20 +429,21 @@ impl State {
 
     fn add_holders(
         &mut self,
-        inodes: &HashSet<u64>,
+        wanted: &HashSet<Grip>,
         pids: impl IntoIterator<Item = u32>,
         said: &mut Vec<Said>,
     ) {
         let mut found = Found::new();
-        sensor_holders::search(inodes, pids, &mut self.reader, &mut found);
+        sensor_holders::search(wanted, pids, &mut self.reader, &mut found);
         self.add_found(found, said);
     }
 
     fn add_found(&mut self, mut found: Found, said: &mut Vec<Said>) {
         let mut table = self.table.lock();
-        let keys: Vec<HandleKey> = table.entries().map(|(key, _)| *key).collect();
-        for key in keys {
-            for holder in found.remove(&key.id).unwrap_or_default() {
+        let grips: Vec<(HandleKey, Grip)> =
+            table.entries().filter_map(|(key, entry)| Some((*key, entry.grip()?))).collect();
+        for (key, grip) in grips {
+            for holder in found.remove(&grip).unwrap_or_default() {
                 table.add_holder(key, holder, said);
             }
         }
@@ -329,14 +455,16 @@ impl State {
             .table
             .lock()
             .entries()
-            .map(|(key, entry)| (*key, entry.netns, entry.since, entry.holders.clone()))
+            .filter_map(|(key, entry)| {
+                Some((*key, entry.grip()?, entry.netns, entry.since, entry.holders.clone()))
+            })
             .collect();
         let mut orphans = HashSet::new();
-        let keys: Vec<HandleKey> = entries.iter().map(|(key, ..)| *key).collect();
-        for (key, netns, since, holders) in entries {
+        let grips: HashSet<Grip> = entries.iter().map(|(_, grip, ..)| grip.clone()).collect();
+        for (key, grip, netns, since, holders) in entries {
             let mut gone = Vec::new();
             for holder in &holders {
-                match sensor_holders::still_holds(holder, key.id) {
+                match sensor_holders::still_holds(holder, &grip) {
                     Some(fd) => self.table.lock().moved(key, holder.process.key(), fd),
                     None => gone.push(holder.process.key()),
                 }
@@ -345,7 +473,12 @@ impl State {
             // Perhaps it was closed since this look saw it; then the next one does not.
             let seen_unheld = self.table.lock().unheld(key, lost_all);
             // No table of the kernel's shows that it is gone.
-            let unlisted = !self.ways.contains_key(&netns) || key.kind == HandleKind::XdpSocket;
+            let unlisted = match key.kind {
+                kind if kind.is_program() => false,
+                HandleKind::XdpSocket if !self.scanner.lists_xdp() => true,
+                HandleKind::Usbmon => true,
+                _ => !self.ways.contains_key(&netns),
+            };
             if unlisted && (lost_all || holders.is_empty()) {
                 self.table.lock().close(key, said);
                 continue;
@@ -365,9 +498,9 @@ impl State {
             let pause = if orphans.is_empty() { FULL_SEARCH } else { cost * 2 * SEARCH_SHARE };
             at.elapsed() >= pause
         });
-        if due && !keys.is_empty() {
+        if due && !grips.is_empty() {
             let mut found = Found::new();
-            self.search_all(&keys.iter().map(|key| key.id).collect(), &mut found);
+            self.search_all(&grips, &mut found);
             self.add_found(found, said);
         }
     }

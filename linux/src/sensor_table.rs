@@ -9,6 +9,8 @@ use bpfwatch_core::handle::{Handle, HandleKey, HandleKind, RawGrade};
 use bpfwatch_core::observation::Kind;
 use bpfwatch_core::process::{Process, ProcessKey};
 
+use crate::grip::Grip;
+
 /// How long a closed handle is remembered: longer than any look takes.
 const CLOSED: Duration = Duration::from_secs(5);
 /// Closed handles that are remembered.
@@ -34,12 +36,22 @@ pub struct Seen {
 
 impl Seen {
     /// Whether it can receive packets: a packet socket with a protocol, a raw IP socket of any protocol
-    /// but IPPROTO_RAW.
+    /// but IPPROTO_RAW, a program that is attached.
     pub fn receives(&self) -> bool {
         match self.handle.kind {
             HandleKind::RawSocket => self.handle.grade != Some(RawGrade::SendOnly),
             // It has no protocol: it takes what the queue of its interface gets.
-            HandleKind::XdpSocket => self.handle.interface.is_some(),
+            HandleKind::XdpSocket => {
+                self.handle.interface.is_some() || self.handle.ring == Some(true)
+            }
+            kind if kind.is_program() => {
+                self.handle.program.as_ref().is_some_and(|program| !program.attached.is_empty())
+            }
+            HandleKind::TcMirror
+            | HandleKind::TapPort
+            | HandleKind::NflogSocket
+            | HandleKind::NfqueueSocket
+            | HandleKind::Usbmon => true,
             _ => self.handle.protocol.is_some(),
         }
     }
@@ -62,21 +74,36 @@ pub struct Entry {
 /// Actor and kind of an observation.
 pub type Said = (Option<Arc<Process>>, Kind);
 
-/// Which part of a namespace's sockets a look covers.
+/// Which handles a look covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Packet sockets.
     Packet,
     /// Raw IP sockets.
     RawIp,
+    /// AF_XDP sockets.
+    Xdp,
+    /// Readers of NFLOG and NFQUEUE.
+    Reader,
+    /// Mirrors of traffic control.
+    Mirror,
+    /// TAP devices.
+    Tap,
+    /// eBPF programs. The kernel lists those of all namespaces together.
+    Program,
 }
 
 impl Class {
-    fn has(self, kind: HandleKind) -> bool {
+    fn of(kind: HandleKind) -> Option<Self> {
         match kind {
-            HandleKind::RawSocket => self == Class::RawIp,
-            HandleKind::PacketSocket | HandleKind::SockPacket => self == Class::Packet,
-            _ => false,
+            HandleKind::RawSocket => Some(Class::RawIp),
+            HandleKind::PacketSocket | HandleKind::SockPacket => Some(Class::Packet),
+            HandleKind::XdpSocket => Some(Class::Xdp),
+            HandleKind::NflogSocket | HandleKind::NfqueueSocket => Some(Class::Reader),
+            HandleKind::TcMirror => Some(Class::Mirror),
+            HandleKind::TapPort => Some(Class::Tap),
+            kind if kind.is_program() => Some(Class::Program),
+            _ => None,
         }
     }
 }
@@ -126,7 +153,7 @@ impl Table {
         holders.any(|holder| holder.process.pid == pid)
     }
 
-    /// Compares with all rows of one class in a namespace, read from `looked` on: says what changed,
+    /// Compares with all rows of one class in a namespace (of programs: in all), read from `looked` on: says what changed,
     /// closes what is missing, and returns what is new. What events told of since then, they know better.
     pub fn update(
         &mut self,
@@ -145,8 +172,8 @@ impl Table {
             .entries
             .iter()
             .filter(|(key, entry)| {
-                entry.netns == netns
-                    && class.has(key.kind)
+                (entry.netns == netns || class == Class::Program)
+                    && Class::of(key.kind) == Some(class)
                     && entry.since < looked
                     && !there.contains(key)
             })
@@ -191,7 +218,9 @@ impl Table {
         for holder in &entry.holders {
             said.push((Some(Arc::clone(&holder.process)), opened()));
         }
-        if seen.receives() {
+        // A TAP device that nobody has a descriptor of is read by nobody.
+        let is_read = seen.handle.kind != HandleKind::TapPort || !entry.holders.is_empty();
+        if seen.receives() && is_read {
             said.push((entry.owner(), Kind::HandleAttached { handle: seen.handle.clone() }));
         }
         if seen.promiscuous == Some(true) {
@@ -222,9 +251,13 @@ impl Table {
         match entry.holders.iter_mut().find(|known| known.process.key() == holder.process.key()) {
             Some(known) => known.fd = holder.fd,
             None => {
-                let handle = entry.seen.handle.clone();
-                let kind = Kind::HandleOpened { handle, pre_existing: false };
+                let handle = || entry.seen.handle.clone();
+                let kind = Kind::HandleOpened { handle: handle(), pre_existing: false };
                 said.push((Some(Arc::clone(&holder.process)), kind));
+                if entry.holders.is_empty() && key.kind == HandleKind::TapPort {
+                    let kind = Kind::HandleAttached { handle: handle() };
+                    said.push((Some(Arc::clone(&holder.process)), kind));
+                }
                 entry.holders.push(holder);
             }
         }
@@ -257,6 +290,11 @@ impl Table {
 }
 
 impl Entry {
+    /// What its holders' descriptors show; `None` where it has none.
+    pub fn grip(&self) -> Option<Grip> {
+        Grip::of(&self.seen.handle)
+    }
+
     /// The first holder.
     pub fn owner(&self) -> Option<Arc<Process>> {
         self.holders.first().map(|holder| Arc::clone(&holder.process))
@@ -287,6 +325,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bpfwatch_core::program::BpfProgram;
     use bpfwatch_core::text::Text;
 
     fn seen(id: u64, protocol: Option<&str>) -> Seen {
@@ -375,6 +414,38 @@ mod tests {
         assert_eq!(names(&mut said), [(Some(20), "handle_closed")]);
         let later = Instant::now();
         assert_eq!(table.update(1, Class::Packet, later, vec![seen(7, None)], &mut said).len(), 1);
+    }
+
+    #[test]
+    fn a_tap_device_without_reader_is_not_attached() {
+        let (mut table, mut said) = (Table::default(), Vec::new());
+        let tap = Seen { handle: Handle::new(HandleKind::TapPort, 5), promiscuous: None };
+        let key = tap.handle.key();
+        table.open(1, tap.clone(), vec![], false, &mut said);
+        assert_eq!(names(&mut said), [(None, "handle_opened")]);
+        table.add_holder(key, holder(20, 9), &mut said);
+        assert_eq!(names(&mut said), [(Some(20), "handle_opened"), (Some(20), "handle_attached")]);
+        table.update(1, Class::Tap, Instant::now(), vec![tap], &mut said);
+        assert_eq!(names(&mut said), []);
+    }
+
+    #[test]
+    fn programs_of_all_namespaces_are_one_list() {
+        let (mut table, mut said) = (Table::default(), Vec::new());
+        let program = |attached: &[&str]| {
+            let attached = attached.iter().map(|place| Text::from(*place)).collect();
+            let program = BpfProgram { attached, ..BpfProgram::default() };
+            let program = Some(Box::new(program));
+            let handle = Handle { program, ..Handle::new(HandleKind::TcProgram, 41) };
+            Seen { handle, promiscuous: None }
+        };
+        table.open(7, program(&[]), vec![], false, &mut said);
+        assert_eq!(names(&mut said), [(None, "handle_opened")]);
+        let attached = vec![program(&["tcx/ingress"])];
+        assert!(table.update(0, Class::Program, Instant::now(), attached, &mut said).is_empty());
+        assert_eq!(names(&mut said), [(None, "handle_attached")]);
+        table.update(0, Class::Program, Instant::now(), vec![], &mut said);
+        assert_eq!(names(&mut said), [(None, "handle_closed")]);
     }
 
     #[test]

@@ -90,11 +90,7 @@ fn row(line: &SessionLine) -> Vec<Cell> {
         holder.map_or_else(unknown, user),
         line.scope.as_deref().map_or_else(unknown, scope),
         handle(&session.handle),
-        session
-            .handle
-            .interface
-            .as_ref()
-            .map_or_else(unknown, |interface| Cell::new(cell_name(interface.as_str()))),
+        interface(&session.handle),
         Cell::new(if session.promiscuous { "yes" } else { "no" }),
         session.packets.map_or_else(unknown, |packets| {
             Cell::new(packets.to_string()).short(words::rounded(packets))
@@ -188,6 +184,14 @@ fn handle(handle: &Handle) -> Cell {
         HandleKind::NflogSocket => Cell::new("NFLOG"),
         HandleKind::NfqueueSocket => Cell::new("NFQUEUE"),
         HandleKind::Usbmon => Cell::new("usbmon"),
+    }
+}
+
+fn interface(handle: &Handle) -> Cell {
+    match &handle.interface {
+        Some(interface) => Cell::new(cell_name(interface.as_str())),
+        None if words::needs_interface(handle.kind) => unknown(),
+        None => Cell::new("none"),
     }
 }
 

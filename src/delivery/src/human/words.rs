@@ -176,14 +176,7 @@ pub fn handle_short(handle: &Handle) -> String {
             out.push_str(" on ");
             out.push_str(&name(interface));
         }
-        // These need not belong to an interface.
-        None if matches!(
-            handle.kind,
-            HandleKind::RawSocket
-                | HandleKind::SocketFilter
-                | HandleKind::CgroupProgram
-                | HandleKind::NetfilterProgram
-        ) => {}
+        None if handle.kind == HandleKind::RawSocket || !needs_interface(handle.kind) => {}
         None => out.push_str(" on unknown interface"),
     }
     if let Some(peer) = &handle.peer {
@@ -245,6 +238,14 @@ pub fn handle(session: &SessionView) -> String {
         let _ = write!(out, "; unknown: {}", unknown.join(", "));
     }
     out
+}
+
+/// Whether such a handle captures on an interface, if it captures.
+pub fn needs_interface(kind: HandleKind) -> bool {
+    !matches!(
+        kind,
+        HandleKind::SocketFilter | HandleKind::CgroupProgram | HandleKind::NetfilterProgram
+    )
 }
 
 /// Whether such a handle can have a packet filter of its own.

@@ -152,7 +152,6 @@ impl Backlog for Watched {
             why: why.join(", "),
             trouble: queue.trouble.clone(),
             last_delivery: queue.last_delivery,
-            is_kept: false,
             fate: "they are lost, as this sink has no spool",
         }
     }
