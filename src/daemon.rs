@@ -302,9 +302,7 @@ impl Daemon {
         if redact || plan.rules.digest != self.plan.rules.digest {
             self.live.pipeline.set_rules(&plan.rules.set, plan.settings());
         }
-        let old = self.sinks.replace(&plan.config.sinks, opened);
-        // They may take a while to write what waits, and nobody is to wait for that.
-        let _ = thread::Builder::new().name("old sinks".to_owned()).spawn(move || old.stop());
+        self.sinks.replace(&plan.config.sinks, opened);
         self.plan = plan;
         self.reloads.0 += 1;
         self.reload = Some(Reload { time: now(), taken: true, error: None });

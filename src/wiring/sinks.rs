@@ -4,31 +4,23 @@
 mod check;
 mod open;
 mod remote;
+mod running;
 
-use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::io;
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use bpfwatch_core::finding::{Host, Line, Lost, SinkHealth};
-use bpfwatch_core::sink::{Backlog, BacklogState, Sink};
+use bpfwatch_core::finding::{Host, Line, SinkHealth};
 use bpfwatch_core::time::Timestamp;
 
 pub use self::check::check;
-use self::open::open;
+use self::open::{Ready, open};
 pub use self::remote::Place;
+use self::running::Running;
 use crate::exit::{Code, Failure};
-use crate::wiring::now;
 use crate::{config, output};
 
-/// Lines that wait for one sink. A line is some kilobytes, at most about 100.
-const QUEUE: usize = 1024;
-/// Losses of one sink are reported at most this often.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
-/// A sink that fails again and again is named on standard error at most this often.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 /// How long sinks may take to write what waits when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -36,61 +28,13 @@ const DRAIN: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub struct Sinks {
     sinks: Vec<Running>,
-}
-
-struct Running {
-    name: String,
-    /// What it was opened from.
-    wanted: Option<config::Sink>,
-    queue: SyncSender<Arc<Line>>,
-    account: Arc<Account>,
-    /// What it has taken and not delivered yet, where it sends later.
-    backlog: Option<Arc<dyn Backlog>>,
-    /// When its trouble was last told of; nothing while it delivers.
-    troubled: Option<Instant>,
-    thread: JoinHandle<()>,
-    reported: u64,
-    reported_at: Option<Instant>,
-}
-
-/// What a sink did.
-#[derive(Default)]
-struct Account {
-    written: AtomicU64,
-    /// Lines that did not fit the queue.
-    shed: AtomicU64,
-    /// Lines that could not be written.
-    failed: AtomicU64,
-    /// Lines that wait in the queue.
-    queued: AtomicU64,
-    outcome: Mutex<Outcome>,
-}
-
-/// How it fared last.
-#[derive(Default)]
-struct Outcome {
-    /// What went wrong last, and whether it wrote a line since.
-    error: Option<String>,
-    mended: bool,
-    last_delivery: Option<Timestamp>,
-}
-
-impl Account {
-    fn dropped(&self) -> u64 {
-        self.shed.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
-    }
-
-    fn outcome(&self) -> MutexGuard<'_, Outcome> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn why(&self) -> String {
-        self.outcome().error.clone().unwrap_or_else(|| "queue full".to_owned())
-    }
+    /// Taken away by a reload, and still writing what they had.
+    retired: Vec<Running>,
 }
 
 impl Sinks {
-    /// Opens those of `wanted` that are not among `running`, and starts a thread for each.
+    /// Opens those of `wanted` that are not among `running`, and starts a thread for each. Nothing starts
+    /// before all of them are open: where one cannot be, nothing was sent and nothing has changed.
     ///
     /// # Errors
     /// When one cannot be opened, or the system gives no thread.
@@ -116,82 +60,43 @@ impl Sinks {
     }
 
     /// Puts the sinks `wanted` in force: those that run already go on with their queues and accounts, the
-    /// others are taken from `opened`. Gives back those that are not wanted any more, to be stopped.
-    #[must_use]
-    pub fn replace(&mut self, wanted: &[config::Sink], mut opened: Sinks) -> Sinks {
+    /// others are taken from `opened`. Those that are not wanted any more write what they have and end.
+    pub fn replace(&mut self, wanted: &[config::Sink], mut opened: Sinks) {
         let mut before = std::mem::take(&mut self.sinks);
         for sink in wanted {
             for from in [&mut before, &mut opened.sinks] {
-                let known = |running: &Running| running.wanted.as_ref() == Some(sink);
-                if let Some(at) = from.iter().position(known) {
+                if let Some(at) = from.iter().position(|running| running.is_of(sink)) {
                     self.sinks.push(from.remove(at));
                     break;
                 }
             }
         }
-        Sinks { sinks: before }
+        before.iter_mut().for_each(Running::retire);
+        self.retired.append(&mut before);
     }
 
-    fn start(sinks: Vec<(Option<config::Sink>, Box<dyn Sink>)>) -> io::Result<Self> {
-        let mut running = Vec::new();
-        for (wanted, sink) in sinks {
-            let name = sink.name().to_owned();
-            let (queue, lines) = mpsc::sync_channel(QUEUE);
-            let account = Arc::new(Account::default());
-            let backlog = sink.backlog();
-            let own = Arc::clone(&account);
-            let thread = thread::Builder::new()
-                .name("sink".to_owned())
-                .spawn(move || serve(sink, &lines, &own))?;
-            running.push(Running {
-                name,
-                wanted,
-                queue,
-                account,
-                backlog,
-                troubled: None,
-                thread,
-                reported: 0,
-                reported_at: None,
-            });
-        }
-        Ok(Self { sinks: running })
+    fn start(sinks: Vec<(Option<config::Sink>, Ready)>) -> io::Result<Self> {
+        let start = |(wanted, ready): (_, Ready)| Running::start(wanted, ready()?);
+        let sinks = sinks.into_iter().map(start).collect::<io::Result<_>>()?;
+        Ok(Self { sinks, retired: Vec::new() })
     }
 
     /// Hands a line to every sink; never waits.
     pub fn send(&self, line: Line) {
         let line = Arc::new(line);
-        for sink in &self.sinks {
-            // Counted before it can be taken out again.
-            sink.account.queued.fetch_add(1, Ordering::Relaxed);
-            if sink.queue.try_send(Arc::clone(&line)).is_err() {
-                sink.account.queued.fetch_sub(1, Ordering::Relaxed);
-                sink.account.shed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        self.sinks.iter().for_each(|sink| sink.send(&line));
     }
 
-    /// Reports to every sink what some of them had to drop since the last report.
+    /// Reports to every sink what some of them, and those that were taken away, had to drop since the
+    /// last report.
     pub fn report_losses(&mut self, now: Timestamp, host: &Arc<Host>) {
         let mut lines = Vec::new();
-        for sink in &mut self.sinks {
-            let backlog = sink.backlog();
-            sink.tell_trouble(backlog.as_ref());
-            let later = backlog.as_ref().map_or(0, |backlog| backlog.lost);
-            let dropped = sink.account.dropped() + later;
-            let early = sink.reported_at.is_some_and(|at| at.elapsed() < REPORT_EVERY);
-            if dropped > sink.reported && !early {
-                lines.push(Line::Lost(Box::new(Lost {
-                    time: now,
-                    host: Arc::clone(host),
-                    sensor: format!("sink {}", sink.name),
-                    count: dropped - sink.reported,
-                    why: sink.why(backlog.as_ref()),
-                })));
-                sink.reported = dropped;
-                sink.reported_at = Some(Instant::now());
-            }
-        }
+        self.retired.retain_mut(|sink| {
+            let is_over = sink.is_over();
+            lines.extend(sink.loss(now, host));
+            !is_over
+        });
+        lines.extend(self.sinks.iter_mut().filter_map(|sink| sink.loss(now, host)));
         for line in lines {
             self.send(line);
         }
@@ -199,157 +104,50 @@ impl Sinks {
 
     /// How each fares.
     pub fn health(&self) -> Vec<SinkHealth> {
-        let health = |sink: &Running| {
-            let outcome = sink.account.outcome();
-            let failed = outcome.error.clone().filter(|_| !outcome.mended);
-            let mut health = SinkHealth {
-                name: sink.name.clone(),
-                written: sink.account.written.load(Ordering::Relaxed),
-                dropped: sink.account.dropped(),
-                queued: sink.account.queued.load(Ordering::Relaxed),
-                spooled: None,
-                spooled_bytes: None,
-                last_delivery: outcome.last_delivery,
-                error: failed,
-            };
-            if let Some(backlog) = sink.backlog() {
-                health.written = backlog.delivered;
-                health.dropped += backlog.lost;
-                health.spooled = Some(backlog.waiting);
-                health.spooled_bytes = Some(backlog.waiting_bytes);
-                health.last_delivery = backlog.last_delivery;
-                health.error = health.error.or(backlog.trouble);
-            }
-            health
-        };
-        self.sinks.iter().map(health).collect()
+        self.sinks.iter().map(Running::health).collect()
     }
 
     /// Whether none is left that could write: each has lost its reader for good.
     pub fn are_gone(&self) -> bool {
-        !self.sinks.is_empty() && self.sinks.iter().all(|sink| sink.thread.is_finished())
+        !self.sinks.is_empty() && self.sinks.iter().all(Running::is_over)
     }
 
     /// Lets them write what waits, and ends them. Names those that did not manage.
-    pub fn stop(self) {
-        let mut threads = Vec::new();
-        let mut backlogs = Vec::new();
-        for Running { name, queue, thread, backlog, .. } in self.sinks {
-            drop(queue);
-            backlogs.extend(backlog.map(|backlog| (name.clone(), backlog)));
-            threads.push((name, thread));
-        }
+    pub fn stop(mut self) {
+        self.sinks.append(&mut self.retired);
+        self.sinks.iter_mut().for_each(Running::retire);
         let deadline = Instant::now() + DRAIN;
-        while threads.iter().any(|(_, thread)| !thread.is_finished()) && Instant::now() < deadline {
+        while !self.sinks.iter().all(Running::is_over) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }
-        for (name, thread) in threads {
-            if !thread.is_finished() {
-                output::warn(&format!("sink {name} did not take all of its lines in time"));
-            }
+        for sink in self.sinks.iter().filter(|sink| !sink.is_over()) {
+            output::warn(&format!("sink {} did not take all of its lines in time", sink.name()));
         }
-        for (name, backlog) in backlogs {
-            let state = backlog.state();
+        for (sink, state) in self.sinks.iter().filter_map(|sink| Some((sink, sink.backlog()?))) {
             let s = if state.waiting == 1 { "" } else { "s" };
             if state.waiting > 0 {
                 output::note(&format!(
-                    "sink {name}: {} line{s} not delivered: {}",
-                    state.waiting, state.fate
+                    "sink {}: {} line{s} not delivered: {}",
+                    sink.name(),
+                    state.waiting,
+                    state.fate
                 ));
             }
         }
     }
 }
 
-impl Running {
-    fn backlog(&self) -> Option<BacklogState> {
-        self.backlog.as_ref().map(|backlog| backlog.state())
-    }
-
-    fn why(&self, backlog: Option<&BacklogState>) -> String {
-        let later = backlog.filter(|backlog| backlog.lost > 0).map(|backlog| &backlog.why);
-        match later {
-            Some(why) if self.account.dropped() == 0 => why.clone(),
-            Some(why) => format!("{}; {why}", self.account.why()),
-            None => self.account.why(),
-        }
-    }
-
-    /// Says on standard error that a receiver does not take what it is sent, and when it does again.
-    fn tell_trouble(&mut self, backlog: Option<&BacklogState>) {
-        let Some(backlog) = backlog else { return };
-        let name = &self.name;
-        match (&backlog.trouble, self.troubled) {
-            (Some(why), told) if told.is_none_or(|at| at.elapsed() >= WARN_EVERY) => {
-                let waiting = match backlog.waiting {
-                    0 => String::new(),
-                    1 => "; 1 line waits".to_owned(),
-                    waiting => format!("; {waiting} lines wait"),
-                };
-                output::warn(&format!("sink {name}: {why}{waiting}"));
-                self.troubled = Some(Instant::now());
-            }
-            (None, Some(_)) => {
-                output::note(&format!("sink {name} delivers again"));
-                self.troubled = None;
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Writes until the queue is closed or the reader has gone away.
-fn serve(mut sink: Box<dyn Sink>, lines: &Receiver<Arc<Line>>, account: &Account) {
-    let mut warned: Option<Instant> = None;
-    let mut unflushed = false;
-    loop {
-        // Flushed as soon as nothing waits: a finding is not to sit in a buffer.
-        let wait = if unflushed { Duration::ZERO } else { Duration::from_secs(3600) };
-        let result = match lines.recv_timeout(wait) {
-            Ok(line) => {
-                unflushed = true;
-                account.queued.fetch_sub(1, Ordering::Relaxed);
-                sink.write(&line).map(|()| {
-                    account.written.fetch_add(1, Ordering::Relaxed);
-                    let mut outcome = account.outcome();
-                    outcome.last_delivery = Some(now());
-                    outcome.mended = true;
-                })
-            }
-            Err(RecvTimeoutError::Timeout) if !unflushed => continue,
-            Err(RecvTimeoutError::Timeout) => {
-                unflushed = false;
-                sink.flush()
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                let last = sink.flush();
-                if let Err(error) = last {
-                    output::warn(&format!("sink {}: {error}", sink.name()));
-                }
-                return;
-            }
-        };
-        let Err(error) = result else { continue };
-        account.failed.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut outcome = account.outcome();
-            outcome.error = Some(error.to_string());
-            outcome.mended = false;
-        }
-        if error.kind() == ErrorKind::BrokenPipe {
-            return;
-        }
-        if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-            warned = Some(Instant::now());
-            output::warn(&format!("sink {}: {error}", sink.name()));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Mutex, mpsc};
+
+    use super::running::QUEUE;
     use super::*;
+    use crate::config::Transport;
+    use bpfwatch_core::finding::Lost;
     use bpfwatch_core::observation::Os;
+    use bpfwatch_core::sink::Sink;
 
     struct Fake {
         gate: mpsc::Receiver<()>,
@@ -385,9 +183,10 @@ mod tests {
         let (free_gate, free_wait) = mpsc::channel::<()>();
         drop(free_gate);
         let (stuck, free) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let fakes: Vec<(_, Box<dyn Sink>)> = vec![
-            (None, Box::new(Fake { gate: stuck_wait, got: Arc::clone(&stuck) })),
-            (None, Box::new(Fake { gate: free_wait, got: Arc::clone(&free) })),
+        let ready = |gate, got| -> Ready { Box::new(move || Ok(Box::new(Fake { gate, got }))) };
+        let fakes = vec![
+            (None, ready(stuck_wait, Arc::clone(&stuck))),
+            (None, ready(free_wait, Arc::clone(&free))),
         ];
         let mut sinks = Sinks::start(fakes).unwrap();
         let sent = QUEUE as u64 + 500;
@@ -409,5 +208,58 @@ mod tests {
         drop(stuck_gate);
         sinks.stop();
         assert_eq!(stuck.load(Ordering::Relaxed), QUEUE as u64 + 1);
+    }
+
+    /// Fails over every line but those that tell of losses, which it keeps.
+    struct Sour(mpsc::Receiver<()>, Arc<Mutex<Vec<(u64, String)>>>);
+
+    impl Sink for Sour {
+        fn name(&self) -> &str {
+            "sour"
+        }
+        fn write(&mut self, line: &Line) -> io::Result<()> {
+            if let Line::Lost(lost) = line
+                && lost.sensor.starts_with("sink ")
+            {
+                self.1.lock().unwrap().push((lost.count, lost.why.clone()));
+                return Ok(());
+            }
+            let _ = self.0.recv();
+            Err(io::Error::other("sour"))
+        }
+    }
+
+    #[test]
+    fn losses_of_a_sink_that_was_taken_away_are_told_to_those_that_stay() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (gate, wait) = mpsc::channel();
+        let (shut, open) = mpsc::channel();
+        drop(shut);
+        let stays = config::Sink { format: config::Format::Json, transport: Transport::Stdout };
+        let sour = |gate| -> Ready {
+            let told = Arc::clone(&told);
+            Box::new(move || Ok(Box::new(Sour(gate, told))))
+        };
+        let fakes = vec![(None, sour(wait)), (Some(stays.clone()), sour(open))];
+        let mut sinks = Sinks::start(fakes).unwrap();
+        for _ in 0..3 {
+            sinks.send(line());
+        }
+        while sinks.sinks[1].health().dropped < 3 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        sinks.replace(std::slice::from_ref(&stays), Sinks::default());
+        assert_eq!((sinks.sinks.len(), sinks.retired.len()), (1, 1));
+        let host = Arc::new(Host { name: "h".to_owned(), os: Os::Linux });
+        sinks.report_losses(Timestamp::default(), &host);
+        assert_eq!(sinks.retired.len(), 1, "it still has lines");
+        drop(gate);
+        while !sinks.retired.is_empty() {
+            sinks.report_losses(Timestamp::default(), &host);
+            thread::sleep(Duration::from_millis(1));
+        }
+        sinks.stop();
+        let counts: Vec<u64> = told.lock().unwrap().iter().map(|(count, _)| *count).collect();
+        assert_eq!(counts.iter().sum::<u64>(), 6, "three of each: {counts:?}");
     }
 }

@@ -141,6 +141,33 @@ fn a_receiver_that_hangs_delays_no_other_sink_and_not_the_end() {
 }
 
 #[test]
+fn a_reload_that_is_refused_sends_nothing_and_drops_nothing() {
+    if !is_root("a_reload_that_is_refused_sends_nothing_and_drops_nothing") {
+        return;
+    }
+    let (shut, other) = (Receiver::start(|_| Reply::status(503)), Receiver::good());
+    // The same spool, of the receiver that is named; the least that it can hold would drop what waits.
+    let to = |receiver: &Receiver, more: &str| {
+        webhook(receiver, &format!("spool.name = \"one\"\n{more}"))
+    };
+    let mut daemon = start("refused", &to(&shut, ""));
+    mark("refused", 0..20);
+    let waiting = spooled(&daemon.status_when(|status| spooled(status) >= 20));
+    let nowhere = "[[sink]]\nformat = \"json\"\ntransport = \"file\"\npath = \"/nonexistent/x\"\n";
+    daemon.reload(&(to(&other, "spool.max_mib = 1\n") + nowhere));
+    daemon.wait_for("the old one goes on");
+    mark("refused", 20..30);
+    daemon.status_when(|status| spooled(status) >= waiting + 10);
+    assert_eq!(other.requests().len(), 0, "sent by a configuration that was refused");
+    // Without what was wrong with it.
+    daemon.reload(&to(&other, ""));
+    daemon.wait_for("read the configuration again");
+    daemon.status_when(|status| spooled(status) == 0);
+    assert_eq!(daemon.stop(), Some(0));
+    assert_eq!(marks("refused", &streams(&other.taken())), expected("refused", 30));
+}
+
+#[test]
 fn two_sinks_do_not_share_a_spool() {
     let receiver = Receiver::good();
     let both = webhook(&receiver, "") + &webhook(&receiver, "");

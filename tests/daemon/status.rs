@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Daemon, ask, folder, is_root, program};
@@ -83,25 +83,33 @@ fn a_socket_left_behind_is_replaced_and_a_live_one_is_not() {
     let file = dir.join("bpfwatch.toml");
     let restart = |name: &str| {
         let out = std::fs::File::create(dir.join(name)).unwrap();
-        program().args(["run", "--config"]).arg(&file).stderr(out).spawn().unwrap()
+        let mut command = program();
+        Killed(command.args(["run", "--config"]).arg(&file).stderr(out).spawn().unwrap())
     };
-    let mut next = restart("second");
+    let next = restart("second");
     let deadline = Instant::now() + crate::harness::PATIENCE;
     while !ask(&daemon.socket()).status.success() {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(50));
     }
-    let mut third = restart("third");
+    let _third = restart("third");
+    let deadline = Instant::now() + crate::harness::PATIENCE;
     while !std::fs::read_to_string(dir.join("third")).unwrap().contains("started") {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(50));
     }
     let said = std::fs::read_to_string(dir.join("third")).unwrap();
     assert!(said.contains("another bpfwatch answers there"), "{said}");
-    assert_eq!(daemon.status()["pid"], next.id());
-    for child in [&mut next, &mut third] {
-        child.kill().unwrap();
-        child.wait().unwrap();
+    assert_eq!(daemon.status()["pid"], next.0.id());
+}
+
+/// A daemon that does not outlive its test, however that ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

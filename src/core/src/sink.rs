@@ -53,6 +53,8 @@ pub struct BacklogState {
     pub trouble: Option<String>,
     /// When the receiver last took something.
     pub last_delivery: Option<Timestamp>,
+    /// Whether the lines that wait survive the end of the sink.
+    pub is_kept: bool,
     /// What becomes of the lines that wait when the program ends, in words.
     pub fate: &'static str,
 }

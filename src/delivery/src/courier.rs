@@ -17,7 +17,7 @@ use bpfwatch_core::time::Timestamp;
 
 use crate::backoff::{Backoff, Pace};
 use crate::remote::{Limits, Refused, Remote};
-use crate::spool::{Batch, Done, Spool, Sync, now, poison};
+use crate::spool::{Batch, Done, Spool, Sync, now, poison, steady};
 
 /// Single records refused one after another, beyond which the receiver is taken to refuse everything.
 const ALL_REFUSED: u32 = 16;
@@ -154,7 +154,7 @@ impl Route {
         loop {
             self.sync_if_due();
             let mut store = spool.lock();
-            let clock = now();
+            let clock = steady();
             store.expire(clock);
             let (waiting, bytes) = (store.waiting(), store.waiting_bytes());
             if let Some(stop_by) = self.stop_by() {

@@ -1,5 +1,6 @@
 //! From a `[[sink]]` of the configuration to what writes it: its format, then its transport.
 
+use std::io;
 use std::path::PathBuf;
 
 use bpfwatch_core::sink::Sink;
@@ -21,13 +22,16 @@ const AUTHPRIV: u8 = 10;
 /// Bytes of the header that goes before a record on the local socket: `<191>bpfwatch[4194304]: `.
 const LOCAL_HEADER: usize = 32;
 
+/// A sink that is open and does nothing yet; it fails only where the system gives no thread.
+pub type Ready = Box<dyn FnOnce() -> io::Result<Box<dyn Sink>>>;
+
 /// Opens a sink as configured.
 ///
 /// # Errors
 /// When its file, pipe or spool cannot be opened, or its receiver is set up wrongly.
-pub fn open(sink: &config::Sink, place: &Place) -> Result<Box<dyn Sink>, Failure> {
+pub fn open(sink: &config::Sink, place: &Place) -> Result<Ready, Failure> {
     let format = || format(sink.format, DEFAULT_LIMIT);
-    Ok(match &sink.transport {
+    let sink: Box<dyn Sink> = match &sink.transport {
         Transport::Stdout => Box::new(StreamSink::stdout(format())),
         Transport::File { path, mode, sync } => {
             let durability = match sync {
@@ -55,7 +59,8 @@ pub fn open(sink: &config::Sink, place: &Place) -> Result<Box<dyn Sink>, Failure
             let open = |stream| remote::webhook(http, stream);
             return remote::spooled(place, &http.spool, format(), open);
         }
-    })
+    };
+    Ok(Box::new(move || Ok(sink)))
 }
 
 fn local(

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bpfwatch_core::finding::Host;
-use bpfwatch_core::sink::Sink;
 use bpfwatch_delivery::backoff::Pace;
 use bpfwatch_delivery::http::SetupError;
 use bpfwatch_delivery::spool::Spool;
@@ -15,6 +14,7 @@ use bpfwatch_delivery::transport::{MemorySink, SpooledSink, SyslogTcp, SyslogUdp
 use bpfwatch_delivery::{Format, Otlp, Remote, Webhook};
 
 use super::check;
+use super::open::Ready;
 use crate::config::{self, Http, Receiver, Wire};
 use crate::exit::{Code, Failure};
 use crate::output;
@@ -44,22 +44,24 @@ pub fn spooled(
     spool: &config::Spool,
     format: Box<dyn Format>,
     remote: impl FnOnce(String) -> Result<Box<dyn Remote>, Failure>,
-) -> Result<Box<dyn Sink>, Failure> {
+) -> Result<Ready, Failure> {
     let dir = place.spools().join(&spool.name);
-    let seed = seed();
+    let (seed, pace) = (seed(), Pace::default());
     if let Some(bytes) = spool.memory {
         let remote = remote(format!("{seed:016x}"))?;
-        let sink = MemorySink::start(format, remote, bytes, Pace::default(), seed);
-        let sink = sink.map_err(|error| {
-            Failure::new(Code::Software, format!("cannot start a thread: {error}"))
-        })?;
-        return Ok(Box::new(sink));
+        return Ok(Box::new(move || {
+            Ok(Box::new(MemorySink::start(format, remote, bytes, pace, seed)?))
+        }));
     }
-    let failed = |error: &std::io::Error| Failure::file("open the spool", &dir, error);
-    let opened = Spool::open(&dir, spool.settings, seed).map_err(|error| failed(&error))?;
+    let settings = spool.settings;
+    let opened = Spool::open(&dir, settings, seed)
+        .map_err(|error| Failure::file("open the spool", &dir, &error))?;
     let remote = remote(opened.stream())?;
-    let sink = SpooledSink::with(opened, format, remote, Pace::default(), seed);
-    Ok(Box::new(sink.map_err(|error| failed(&error))?))
+    // Until then the one that uses the spool now goes on with it as it was.
+    Ok(Box::new(move || {
+        opened.set(settings);
+        Ok(Box::new(SpooledSink::with(opened, format, remote, pace, seed)?))
+    }))
 }
 
 /// The transport of an OTLP sink.

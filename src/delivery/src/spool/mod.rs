@@ -34,7 +34,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bpfwatch_core::time::Timestamp;
 
@@ -68,8 +68,8 @@ pub struct State {
 static OPEN: OnceLock<Mutex<HashMap<PathBuf, Weak<Shared>>>> = OnceLock::new();
 
 impl Spool {
-    /// Opens the spool in a directory, or takes the one that this process already has open there, with
-    /// these settings from now on.
+    /// Opens the spool in a directory, or takes the one that this process already has open there, whose
+    /// settings stay as they are until [`Spool::set`].
     ///
     /// # Errors
     /// As for [`Store::open`].
@@ -79,14 +79,17 @@ impl Spool {
         open.retain(|_, spool| spool.strong_count() > 0);
         let dir = std::path::absolute(dir)?;
         if let Some(shared) = open.get(&dir).and_then(Weak::upgrade) {
-            let spool = Self(shared);
-            spool.lock().settings = settings;
-            return Ok(spool);
+            return Ok(Self(shared));
         }
         let store = Store::open(&dir, settings, now(), seed)?;
         let shared = Arc::new(Shared { store: Mutex::new(store), changed: Condvar::new() });
         open.insert(dir, Arc::downgrade(&shared));
         Ok(Self(shared))
+    }
+
+    /// Other settings from now on.
+    pub fn set(&self, settings: Settings) {
+        self.lock().settings = settings;
     }
 
     /// The state behind it, for as long as the guard lives.
@@ -99,7 +102,7 @@ impl Spool {
     /// # Errors
     /// As for [`Store::append`].
     pub fn append(&self, id: &str, time: Timestamp, payload: &[u8]) -> io::Result<u64> {
-        let result = self.lock().append(now(), id, time, payload);
+        let result = self.lock().append(steady(), id, time, payload);
         self.0.changed.notify_all();
         result
     }
@@ -167,7 +170,15 @@ fn private() -> OpenOptions {
     options
 }
 
-/// The clock, for the age of what waits.
+/// The clock for the age of what waits: the time of day at the first call, and from then on what has
+/// passed since. A machine whose clock is set right long after its start drops nothing for that.
+pub(crate) fn steady() -> Timestamp {
+    static START: OnceLock<(Timestamp, Instant)> = OnceLock::new();
+    let (at, since) = START.get_or_init(|| (now(), Instant::now()));
+    *at + since.elapsed()
+}
+
+/// The time of day.
 pub(crate) fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::default() + since_epoch

@@ -20,7 +20,8 @@ pub enum Sync {
 pub struct Settings {
     /// Bytes on disk; beyond it the oldest segment is dropped and counted.
     pub max_bytes: u64,
-    /// A record that waited longer is dropped and counted.
+    /// A record that waited longer is dropped and counted. While the program runs this is measured, not
+    /// told by the clock; of what it finds at its start, the age is that of the file.
     pub max_age: Duration,
     /// When to sync.
     pub sync: Sync,

@@ -152,6 +152,7 @@ impl Backlog for Watched {
             why: why.join(", "),
             trouble: queue.trouble.clone(),
             last_delivery: queue.last_delivery,
+            is_kept: false,
             fate: "they are lost, as this sink has no spool",
         }
     }

@@ -48,6 +48,7 @@ impl<F: Format> SpooledSink<F> {
         seed: u64,
     ) -> io::Result<Self> {
         let spool = Spool::open(dir, settings, seed)?;
+        spool.set(settings);
         Self::with(spool, format, remote, pace, seed)
     }
 
@@ -138,6 +139,7 @@ impl Backlog for Watched {
             why: why.join(", "),
             trouble: self.trouble.now(),
             last_delivery: self.trouble.last_delivery(),
+            is_kept: true,
             fate: "they stay in the spool and are sent after the next start",
         }
     }
