@@ -5,6 +5,7 @@
 //! | [`cli`] | the command line: one file for each command |
 //! | [`wiring`] | composition root: rules, sensors, pipeline, sinks |
 //! | [`daemon`] | the daemon behind `run` |
+//! | [`emulate`] | captures that are done to try detection |
 //! | [`baseline`] | expected filters, learnt from findings |
 //! | [`config`], [`trust`] | the configuration file, and whether it may be believed |
 //! | [`platform`] | picks the operating system |
@@ -16,6 +17,7 @@ mod baseline;
 mod cli;
 mod config;
 mod daemon;
+mod emulate;
 mod exit;
 mod output;
 mod page;
@@ -29,6 +31,9 @@ mod wiring;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = emulate::play() {
+        return code;
+    }
     match cli::run() {
         Ok(code) => code.into(),
         Err(failure) => {

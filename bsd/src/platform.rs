@@ -3,9 +3,7 @@
 use std::ffi::OsStr;
 
 use bpfwatch_core::observation::{Observation, Origin, Os};
-use bpfwatch_core::platform::{
-    Check, EmulateOptions, Emulated, Platform, SensorSettings, Technique,
-};
+use bpfwatch_core::platform::{Check, OpenHandle, Platform, SensorSettings, Technique};
 use bpfwatch_core::sensor::{Sensor, SensorError};
 use bpfwatch_core::sink::Sink;
 use bpfwatch_core::text::Text;
@@ -49,8 +47,8 @@ impl Platform for FreebsdPlatform {
         emulate::techniques()
     }
 
-    fn emulate(&self, technique: &str, options: &EmulateOptions) -> Result<Emulated, SensorError> {
-        emulate::run(technique, options)
+    fn open_handle(&self, technique: &str, interface: &str) -> Result<OpenHandle, SensorError> {
+        emulate::open(technique, interface)
     }
 
     fn native_sink(&self) -> Option<Box<dyn Sink>> {

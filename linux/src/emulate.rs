@@ -1,12 +1,11 @@
 //! `emulate`: real capture handles, opened in chosen ways, so that detection can be tried from end to
-//! end. Nothing is ever read from them, and each closes when its hold is over.
+//! end. Nothing is ever read from them.
 
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
-use bpfwatch_core::platform::{EmulateOptions, Emulated, Technique};
+use bpfwatch_core::platform::{OpenHandle, Technique, reported};
 use bpfwatch_core::sensor::SensorError;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
@@ -14,10 +13,6 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::ffi;
 
-/// Longest time that a handle is held, in milliseconds.
-const MAX_HOLD_MS: u64 = 60_000;
-/// How long `short` holds its handle, in milliseconds.
-const SHORT_MS: u64 = 3;
 /// Interface where none is told.
 const LOOPBACK: &str = "lo";
 /// Every protocol (linux/if_ether.h).
@@ -33,12 +28,12 @@ struct Entry {
     held: &'static str,
 }
 
-const ENTRIES: [Entry; 8] = [
+const ENTRIES: [Entry; 7] = [
     Entry {
         technique: Technique {
             name: "open",
             what: "opens an AF_PACKET socket with protocol 0, which receives nothing",
-            expect: "a session of stage `opened`; no finding above informational",
+            rules: &[],
         },
         open: open_only,
         held: "an AF_PACKET socket with protocol 0",
@@ -47,7 +42,7 @@ const ENTRIES: [Entry; 8] = [
         technique: Technique {
             name: "attach",
             what: "attaches an AF_PACKET socket to one interface for every protocol, not promiscuous",
-            expect: "a session of stage `attached`, protocol ETH_P_ALL, no filter, not promiscuous",
+            rules: &[reported::UNEXPECTED],
         },
         open: attach,
         held: "an AF_PACKET socket on {}, ETH_P_ALL, not promiscuous",
@@ -56,8 +51,7 @@ const ENTRIES: [Entry; 8] = [
         technique: Technique {
             name: "promiscuous",
             what: "attaches an AF_PACKET socket and asks for promiscuous mode (PACKET_MR_PROMISC)",
-            expect: "a session of stage `attached` with the promiscuous mark, and the interface's own \
-                     change",
+            rules: &[reported::UNEXPECTED, reported::PROMISCUOUS],
         },
         open: promiscuous,
         held: "an AF_PACKET socket on {}, ETH_P_ALL, promiscuous",
@@ -66,7 +60,7 @@ const ENTRIES: [Entry; 8] = [
         technique: Technique {
             name: "raw-ip",
             what: "opens an AF_INET socket of type SOCK_RAW for TCP, which gets a copy of all TCP",
-            expect: "a session of a raw socket, IPPROTO_TCP, grade `capture`",
+            rules: &[reported::RAW_IP],
         },
         open: raw_ip,
         held: "a raw IPv4 socket for TCP on {}",
@@ -75,7 +69,7 @@ const ENTRIES: [Entry; 8] = [
         technique: Technique {
             name: "raw-ip6",
             what: "opens an AF_INET6 socket of type SOCK_RAW for TCP",
-            expect: "a session of a raw socket, IP version 6, IPPROTO_TCP, grade `capture`",
+            rules: &[reported::RAW_IP],
         },
         open: raw_ip6,
         held: "a raw IPv6 socket for TCP on {}",
@@ -84,7 +78,7 @@ const ENTRIES: [Entry; 8] = [
         technique: Technique {
             name: "sock-packet",
             what: "opens an AF_INET socket of type SOCK_PACKET, obsolete since Linux 2.2",
-            expect: "a session of handle kind `sock_packet`, protocol ETH_P_ALL",
+            rules: &[reported::UNEXPECTED, reported::SOCK_PACKET],
         },
         open: sock_packet,
         held: "a SOCK_PACKET socket on {}",
@@ -94,20 +88,10 @@ const ENTRIES: [Entry; 8] = [
             name: "dgram",
             what: "opens a cooked AF_PACKET socket (SOCK_DGRAM) on all interfaces, as `tcpdump -i any` \
                    does; the interface option does not apply",
-            expect: "a session of stage `attached`, interface `any`, socket type `dgram`",
+            rules: &[reported::UNEXPECTED],
         },
         open: dgram,
         held: "a cooked AF_PACKET socket on all interfaces",
-    },
-    Entry {
-        technique: Technique {
-            name: "short",
-            what: "attaches an AF_PACKET socket for 3 milliseconds, whatever hold time is asked for",
-            expect: "often nothing: a sensor that polls sees it only when a look falls into that time; \
-                     the execution of bpfwatch itself is seen",
-        },
-        open: attach,
-        held: "an AF_PACKET socket on {}, ETH_P_ALL, not promiscuous",
     },
 ];
 
@@ -116,25 +100,15 @@ pub fn techniques() -> Vec<Technique> {
     ENTRIES.iter().map(|entry| entry.technique.clone()).collect()
 }
 
-/// Captures in the given way.
+/// Opens a handle in the given way.
 ///
 /// # Errors
-/// When the technique is unknown here, the hold is too long, or the system refuses the handle.
-pub fn run(technique: &str, options: &EmulateOptions) -> Result<Emulated, SensorError> {
+/// When the technique is unknown here, or the system refuses the handle.
+pub fn open(technique: &str, interface: &str) -> Result<OpenHandle, SensorError> {
     let entry = find(technique)?;
-    if options.hold_ms > MAX_HOLD_MS {
-        return Err(error(
-            format!("a hold of {} ms is too long", options.hold_ms),
-            format!("ask for at most {MAX_HOLD_MS} ms"),
-        ));
-    }
-    let interface = interface(options);
+    let interface = if interface.is_empty() { LOOPBACK } else { interface };
     let handle = (entry.open)(interface).map_err(|cause| refused(technique, interface, &cause))?;
-    let hold_ms = if entry.technique.name == "short" { SHORT_MS } else { options.hold_ms };
-    std::thread::sleep(Duration::from_millis(hold_ms));
-    drop(handle);
-    let held = entry.held.replace("{}", interface);
-    Ok(Emulated { pid: std::process::id(), did: format!("held {held}, for {hold_ms} ms") })
+    Ok(OpenHandle { handle, held: entry.held.replace("{}", interface) })
 }
 
 fn find(technique: &str) -> Result<&'static Entry, SensorError> {
@@ -145,10 +119,6 @@ fn find(technique: &str) -> Result<&'static Entry, SensorError> {
             format!("choose one of: {}", names.join(", ")),
         )
     })
-}
-
-fn interface(options: &EmulateOptions) -> &str {
-    if options.interface.is_empty() { LOOPBACK } else { &options.interface }
 }
 
 fn error(what: String, mend: String) -> SensorError {
@@ -228,10 +198,6 @@ mod tests {
 
     use super::*;
 
-    fn options(interface: &str, hold_ms: u64) -> EmulateOptions {
-        EmulateOptions { interface: interface.to_owned(), hold_ms }
-    }
-
     /// The columns of `/proc/net/NAME` in which this socket stands; none once it is closed.
     fn row(file: &str, inode: &str) -> Option<Vec<String>> {
         let text = std::fs::read_to_string(format!("/proc/net/{file}")).unwrap();
@@ -261,7 +227,6 @@ mod tests {
             ("open", packet("3", "0000", "0")),
             ("attach", packet("3", "0003", &loopback)),
             ("promiscuous", packet("3", "0003", &loopback)),
-            ("short", packet("3", "0003", &loopback)),
             ("sock-packet", packet("10", "0003", &loopback)),
             ("dgram", packet("2", "0003", "0")),
             ("raw-ip", None),
@@ -294,11 +259,9 @@ mod tests {
 
     #[test]
     fn says_what_to_do_when_refused() {
-        let unknown = run("magic", &options("lo", 1)).unwrap_err();
+        let unknown = open("magic", "lo").unwrap_err();
         assert!(unknown.mend.is_some_and(|mend| mend.contains("raw-ip6")));
-        let long = run("attach", &options("lo", MAX_HOLD_MS + 1)).unwrap_err();
-        assert!(long.mend.is_some_and(|mend| mend.contains("60000")));
-        let missing = run("attach", &options("nosuch0", 1)).unwrap_err();
+        let missing = open("attach", "nosuch0").unwrap_err();
         assert!(missing.to_string().contains("ip link"), "{missing}");
         let denied = refused("attach", "lo", &io::Error::from(Errno::EPERM));
         assert!(denied.to_string().contains("CAP_NET_RAW"), "{denied}");

@@ -2,8 +2,7 @@
 
 use bpfwatch_core::observation::{Observation, Origin, Os};
 use bpfwatch_core::platform::{
-    Check, EmulateOptions, Emulated, HardeningSettings, Platform, SensorSettings, ServiceManager,
-    Technique,
+    Check, HardeningSettings, OpenHandle, Platform, SensorSettings, ServiceManager, Technique,
 };
 use bpfwatch_core::sensor::{Sensor, SensorError};
 use bpfwatch_core::sink::Sink;
@@ -46,8 +45,8 @@ impl Platform for LinuxPlatform {
         emulate::techniques()
     }
 
-    fn emulate(&self, technique: &str, options: &EmulateOptions) -> Result<Emulated, SensorError> {
-        emulate::run(technique, options)
+    fn open_handle(&self, technique: &str, interface: &str) -> Result<OpenHandle, SensorError> {
+        emulate::open(technique, interface)
     }
 
     fn reduce(&self, settings: &HardeningSettings) -> Result<Vec<Check>, String> {

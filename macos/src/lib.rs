@@ -20,10 +20,13 @@
 //! | [`holders`] | when a BPF device is released, from events alone |
 //! | [`eslogger`] | recorded messages, as eslogger(1) prints them |
 //! | [`names`], [`profile`] | what deployment goes by, and a configuration profile for MDM |
+//! | `emulate` | real capture handles, to try detection from end to end |
 //! | [`MacosPlatform`] | what the program asks of an operating system |
 
 pub mod decode;
+mod emulate;
 pub mod eslogger;
+mod ffi;
 pub mod holders;
 pub mod names;
 mod platform;

@@ -1,13 +1,13 @@
 //! What the program asks of an operating system, answered for macOS as far as it can be today.
 
 use bpfwatch_core::observation::{Observation, Origin, Os};
-use bpfwatch_core::platform::{
-    Check, CheckState, EmulateOptions, Emulated, Platform, SensorSettings, Technique,
-};
+use bpfwatch_core::platform::{Check, CheckState, OpenHandle, Platform, SensorSettings, Technique};
 use bpfwatch_core::sensor::{Sensor, SensorError};
 use bpfwatch_core::sink::Sink;
 use bpfwatch_core::text::Text;
 use nix::sys::utsname::uname;
+
+use crate::emulate;
 
 /// macOS.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,11 +83,11 @@ impl Platform for MacosPlatform {
     }
 
     fn techniques(&self) -> Vec<Technique> {
-        Vec::new()
+        emulate::techniques()
     }
 
-    fn emulate(&self, _technique: &str, _: &EmulateOptions) -> Result<Emulated, SensorError> {
-        Err(missing("opening a capture handle for validation"))
+    fn open_handle(&self, technique: &str, interface: &str) -> Result<OpenHandle, SensorError> {
+        emulate::open(technique, interface)
     }
 
     fn native_sink(&self) -> Option<Box<dyn Sink>> {
@@ -103,7 +103,6 @@ mod tests {
     fn claims_nothing_that_it_cannot_do() {
         let platform = MacosPlatform;
         assert!(platform.coverage().iter().all(|check| check.state == CheckState::Blind));
-        assert!(platform.techniques().is_empty());
         let settings = SensorSettings::default();
         let errors = [platform.sensors(&settings).err(), platform.snapshot().err()];
         for error in errors {

@@ -10,6 +10,7 @@
 mod bundle;
 mod captures;
 mod container;
+mod emulate;
 mod hardened;
 mod harness;
 mod load;

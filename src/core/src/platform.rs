@@ -1,5 +1,6 @@
 //! What the program asks of an operating system. One implementation in each platform package.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,11 +37,12 @@ pub trait Platform {
     /// What `emulate` can do here.
     fn techniques(&self) -> Vec<Technique>;
 
-    /// Opens a real capture handle in the given way, holds it for the given time and closes it.
+    /// Opens a real capture handle in the given way. Nothing is read from it, and it closes when what is
+    /// returned is dropped.
     ///
     /// # Errors
     /// When the technique is unknown here or the system refuses it.
-    fn emulate(&self, technique: &str, options: &EmulateOptions) -> Result<Emulated, SensorError>;
+    fn open_handle(&self, technique: &str, interface: &str) -> Result<OpenHandle, SensorError>;
 
     /// Gives up what neither sensors nor sinks need any more, for the calling thread and those that it
     /// starts from then on. To be called once, when the sensors are made (and so have opened what needs
@@ -182,30 +184,34 @@ pub enum CheckState {
 }
 
 /// One way of capturing that `emulate` can show.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Technique {
     /// Name on the command line, such as `promiscuous`.
     pub name: &'static str,
     /// What it does, in a sentence.
     pub what: &'static str,
-    /// What bpfwatch should report of it.
-    pub expect: &'static str,
+    /// Ids of the shipped rules that must all report it; none where it captures nothing, so that keeping
+    /// quiet about it is right.
+    pub rules: &'static [&'static str],
 }
 
-/// How `emulate` is to do it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EmulateOptions {
-    /// Interface; loopback unless told.
-    pub interface: String,
-    /// How long the handle is held, in milliseconds; at most 60,000.
-    pub hold_ms: u64,
+/// A capture handle that `emulate` holds.
+#[derive(Debug)]
+pub struct OpenHandle {
+    /// The handle: a socket or a BPF device.
+    pub handle: OwnedFd,
+    /// What it is, in words.
+    pub held: String,
 }
 
-/// What `emulate` did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Emulated {
-    /// Process that held the handle.
-    pub pid: u32,
-    /// In words, for the user.
-    pub did: String,
+/// Ids of shipped rules that report what `emulate` does.
+pub mod reported {
+    /// Packet capture by an unexpected process.
+    pub const UNEXPECTED: &str = "8ad31f45-fb09-46f6-91fe-4967ed233b2d";
+    /// Capture handle in promiscuous mode.
+    pub const PROMISCUOUS: &str = "65078689-657a-4625-bb21-cc73ef688bf2";
+    /// Capture through a raw IP socket.
+    pub const RAW_IP: &str = "5a37347f-bf89-49af-82c9-54c9b2fb862f";
+    /// Capture through an obsolete SOCK_PACKET socket.
+    pub const SOCK_PACKET: &str = "f4fa5a97-87e2-4d7b-9f9d-92bda4d0fcd3";
 }
