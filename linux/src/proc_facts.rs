@@ -24,6 +24,8 @@ use crate::users::Users;
 
 mod event;
 
+pub use event::image_is_gone;
+
 /// Longest path that is kept, the kernel's PATH_MAX.
 const PATH_LIMIT: usize = 4096;
 /// How long a verdict on a directory holds.

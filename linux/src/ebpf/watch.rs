@@ -18,7 +18,7 @@ use super::layout::{self, HandleRow, ProcessRow, What, Who};
 use super::load::Loaded;
 use crate::clock::Clocks;
 use crate::decode;
-use crate::proc_facts::Reader;
+use crate::proc_facts::{self, Reader};
 use crate::raw::{PacketRow, RawIpRow};
 use crate::sensor_table::{Holder, Said, Seen, Shared, Table};
 use crate::sensor_worker::{Desk, Note};
@@ -320,6 +320,9 @@ impl Source {
         let who = &row.who;
         let mut process = self.last_execution(who, reader);
         reader.of_event(who, &row.cgroup, &mut process);
+        if process.image_deleted == Some(false) && proc_facts::image_is_gone(who) {
+            process.image_deleted = Some(true);
+        }
         Arc::new(process)
     }
 

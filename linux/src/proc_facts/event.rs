@@ -142,3 +142,10 @@ fn alive(who: &Who) -> Option<ProcDir> {
     let dir = ProcDir::open(who.pid)?;
     (dir.stat()?.start == who.start()).then_some(dir)
 }
+
+/// Whether the image of a process that is still there was deleted since its execution: what hides itself
+/// does that before it opens a handle.
+pub fn image_is_gone(who: &Who) -> bool {
+    let link = alive(who).and_then(|dir| dir.link("exe"));
+    link.is_some_and(|link| proc_text::image(&link).1)
+}
