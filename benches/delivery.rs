@@ -1,5 +1,6 @@
 //! What delivery costs: formats, the spool, and transports against receivers on this machine. At the
-//! end a million findings go through the largest format, and memory must be as it was.
+//! end fifty times as many findings, a million unless told, go through the largest format, and memory must
+//! be as it was.
 //!
 //! `cargo bench --bench delivery [-- --lines 20000]`. The receiver runs in the same process and shares
 //! its cores: a transport alone is somewhat faster.
@@ -8,6 +9,8 @@
 
 #[path = "../src/delivery/tests/fixtures/mod.rs"]
 mod fixtures;
+#[path = "../src/delivery/tests/support/pki.rs"]
+mod pki;
 #[path = "../src/delivery/tests/receiver/mod.rs"]
 mod receiver;
 
@@ -16,6 +19,7 @@ use std::io::{self, Read};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,14 +30,19 @@ use bpfwatch_core::time::Timestamp;
 use bpfwatch_delivery::backoff::Pace;
 use bpfwatch_delivery::http::{Proxy, Setup};
 use bpfwatch_delivery::spool::{Settings, Spool, Store, Sync};
+use bpfwatch_delivery::tls::TlsFiles;
 use bpfwatch_delivery::transport::{
-    Durability, FileSink, Framing, MemorySink, SpooledSink, StreamSink, SyslogSocket, SyslogTcp,
-    SyslogUdp,
+    Durability, FileSink, Framing, MemorySink, PipeSink, SpooledSink, StreamSink, SyslogSocket,
+    SyslogTcp, SyslogUdp, Tls,
 };
 use bpfwatch_delivery::{
     Ecs, Falco, Format, Json, Ocsf, Otlp, OtlpRecord, Remote, Rfc3164, Rfc5424, Webhook,
 };
+use pki::Authority;
 use receiver::{Receiver, Reply};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -48,7 +57,7 @@ fn main() {
     transports(lines);
     local(lines);
     syslog(lines);
-    flat(1_000_000);
+    flat(lines * 50);
 }
 
 fn told(what: &str, lines: u64, bytes: u64, took: Duration) {
@@ -173,6 +182,15 @@ fn local(lines: u64) {
         let mut file = FileSink::open(dir.join("out"), Json, durability).unwrap();
         writes(name, lines, &Json, &mut file);
     }
+    let mut pipe = PipeSink::open(dir.join("pipe"), 0o600, Json).unwrap();
+    let path = dir.join("pipe");
+    thread::spawn(move || io::copy(&mut fs::File::open(path).unwrap(), &mut io::sink()));
+    // Until its reader is there.
+    while pipe.write(&finding(1)).is_err() {
+        thread::sleep(Duration::from_millis(100));
+    }
+    writes("pipe, json", lines, &Json, &mut pipe);
+    drop(pipe);
     let receiver = UnixDatagram::bind(dir.join("log")).unwrap();
     thread::spawn(move || while receiver.recv(&mut [0; 65_536]).is_ok() {});
     let format = Rfc5424 { bare: true, ..Rfc5424::default() };
@@ -201,6 +219,39 @@ fn syslog(lines: u64) {
         let tcp = SyslogTcp::new(&swallow(), framing, None);
         sends(&format!("syslog tcp, {framing:?}"), lines, Box::new(tcp));
     }
+    let dir = folder("tls");
+    fs::create_dir_all(&dir).unwrap();
+    let authority = Authority::new(&dir, "ca");
+    let config = server(&authority);
+    let files = TlsFiles { ca: Some(authority.file), ..TlsFiles::default() };
+    let tls = Some(Tls { files, server_name: Some("localhost".to_owned()) });
+    let tls = SyslogTcp::new(&swallow_tls(config), Framing::OctetCounting, tls);
+    sends("syslog tls", lines, Box::new(tls));
+    fs::remove_dir_all(dir).unwrap();
+}
+
+/// A server for the name `localhost`.
+fn server(authority: &Authority) -> Arc<ServerConfig> {
+    let identity = authority.issue("server", &["localhost"]);
+    let builder = ServerConfig::builder_with_provider(bpfwatch_delivery::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let chain = vec![CertificateDer::from_pem_file(&identity.certificate).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(&identity.key).unwrap();
+    Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap())
+}
+
+/// As [`swallow`], within TLS.
+fn swallow_tls(config: Arc<ServerConfig>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let session = ServerConnection::new(config).unwrap();
+        let mut stream = StreamOwned::new(session, stream);
+        while stream.read(&mut [0; 65_536]).is_ok_and(|count| count > 0) {}
+    });
+    address
 }
 
 /// The address of a receiver that reads and forgets.

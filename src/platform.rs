@@ -52,6 +52,9 @@ pub const CONFIG: &str = if cfg!(target_os = "freebsd") {
 /// The folder of further configuration files beside it. FreeBSD's directory is shared by all software.
 pub const CONFIG_FOLDER: &str = if cfg!(target_os = "freebsd") { "bpfwatch.d" } else { "conf.d" };
 
+/// Where the service's own logs belong (FHS 3.0, 5.10; hier(7)): sinks may come to write there.
+pub const LOG_DIR: &str = "/var/log/bpfwatch";
+
 /// The socket that `status` asks (FHS 3.0, 3.15; hier(7)).
 pub const STATUS_SOCKET: &str = if cfg!(target_os = "linux") {
     "/run/bpfwatch/status.sock"

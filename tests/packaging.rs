@@ -58,6 +58,7 @@ fn unit_and_manifest_give_the_same_capabilities() {
 fn the_unit_says_what_the_program_does() {
     assert_eq!(unit("Type"), ["notify"]);
     assert_eq!(unit("ExecStart"), ["/usr/bin/bpfwatch run"]);
+    assert_eq!(unit("ExecReload"), ["/bin/sh -c 'kill -HUP $$MAINPID'"]);
     assert_eq!(unit("StateDirectory"), ["bpfwatch"]);
     assert_eq!(unit("RuntimeDirectory"), ["bpfwatch"]);
     assert!(!unit("WatchdogSec").is_empty());

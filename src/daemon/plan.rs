@@ -8,6 +8,7 @@ use bpfwatch_core::platform::HardeningSettings;
 
 use crate::config::{self, Config};
 use crate::exit::{Code, Failure};
+use crate::platform;
 use crate::wiring::rules::{self, Loaded};
 use crate::wiring::sinks::{Place, Sinks};
 
@@ -73,6 +74,8 @@ impl Plan {
         writable.extend(folder(config.metrics.textfile.as_ref()));
         writable
             .extend(config.sinks.iter().filter_map(config::Sink::directory).map(Path::to_owned));
+        // Packages make it, so that a sink can be added without a restart.
+        writable.extend(Some(PathBuf::from(platform::LOG_DIR)).filter(|folder| folder.is_dir()));
         config.hardening.settings(writable)
     }
 }
@@ -90,9 +93,21 @@ impl Next {
             let what = format!("{} cannot change while running", fixed.join(" and "));
             return Err(Failure::new(Code::Config, what).next("restart the daemon for that"));
         }
-        let opened = Sinks::open(&plan.config.sinks, &running.sinks, place)?;
+        let opened = Sinks::open(&plan.config.sinks, &running.sinks, place)
+            .map_err(|failure| elsewhere(failure, running))?;
         Ok(Self { plan, opened })
     }
+}
+
+/// What could be written before the daemon confined itself needs a hint.
+fn elsewhere(failure: Failure, running: &Config) -> Failure {
+    if failure.code != Code::NoPermission || !running.hardening.enabled {
+        return failure;
+    }
+    failure.next(
+        "a running daemon writes only in directories that it knew at its start: restart it, or name this one \
+         in [hardening] writable before",
+    )
 }
 
 /// What differs of what is settled at the start: privileges to change it are gone by then.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Daemon, is_root, rule, write};
+use crate::harness::{Daemon, folder, is_root, rule, write};
 
 #[test]
 fn a_good_one_is_taken_and_a_bad_one_is_not() {
@@ -75,6 +75,26 @@ fn sinks_that_stay_keep_their_account_and_others_come_and_go() {
     daemon.reload("");
     daemon.status_when(|status| status["sinks"].as_array().unwrap().len() == 1);
     assert!(std::fs::read_to_string(&other).unwrap().contains("heartbeat"));
+}
+
+#[test]
+fn a_sink_where_the_daemon_may_not_write_any_more_says_what_to_do() {
+    let test = "a_sink_where_the_daemon_may_not_write_any_more_says_what_to_do";
+    let daemon = Daemon::start("reload-elsewhere", "");
+    let confined = |check: &Value| check["name"] == "files" && check["state"] == "ok";
+    let status = daemon.status();
+    if !status["hardening"].as_array().unwrap().iter().any(confined) {
+        return eprintln!("skipped: {test}: needs Landlock: {:#}", status["hardening"]);
+    }
+    let path = folder("reload-elsewhere-new").join("out.jsonl");
+    let sink = format!(
+        "[[sink]]\nformat = \"json\"\ntransport = \"file\"\npath = \"{}\"\n",
+        path.display()
+    );
+    daemon.reload(&sink);
+    daemon.wait_for("the old one goes on");
+    daemon.wait_for("restart it, or name this one in [hardening] writable");
+    assert!(!path.exists());
 }
 
 /// Processes that live for a moment, each with a mark of its own.

@@ -1,7 +1,7 @@
 //! From a `[[sink]]` of the configuration to what writes it: its format, then its transport.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bpfwatch_core::sink::Sink;
 use bpfwatch_delivery::envelope;
@@ -40,11 +40,11 @@ pub fn open(sink: &config::Sink, place: &Place) -> Result<Ready, Failure> {
                 Sync::Never => Durability::Never,
             };
             let sink = FileSink::open_with_mode(path, *mode, format(), durability);
-            Box::new(sink.map_err(|error| Failure::file("open the sink", path, &error))?)
+            Box::new(sink.map_err(|error| failed(path, &error))?)
         }
         Transport::Pipe { path, mode } => {
             let sink = PipeSink::open(path, *mode, format());
-            Box::new(sink.map_err(|error| Failure::file("open the sink", path, &error))?)
+            Box::new(sink.map_err(|error| failed(path, &error))?)
         }
         Transport::Syslog { socket, layout } => local(sink.format, socket.as_ref(), layout)?,
         Transport::Receiver(receiver) => {
@@ -61,6 +61,17 @@ pub fn open(sink: &config::Sink, place: &Place) -> Result<Ready, Failure> {
         }
     };
     Ok(Box::new(move || Ok(sink)))
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::file("open the sink", path, error);
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => failure.next(
+            "where the service manager lets it write nowhere else, name the directory there \
+             (systemd: ReadWritePaths=)",
+        ),
+        _ => failure,
+    }
 }
 
 fn local(
