@@ -12,6 +12,7 @@
 
 mod harness;
 mod inputs;
+mod limit;
 mod metrics;
 mod network;
 #[path = "../../src/delivery/tests/receiver/mod.rs"]
