@@ -15,6 +15,17 @@ use bpfwatch_core::rules::RuleKind;
 
 use replay::{cases, load, root, rule_paths};
 
+/// Sensors of the formats of logs, as observations name them.
+const FORMATS: [&str; 7] = [
+    "eslogger",
+    "freebsd.bsm",
+    "kubernetes.audit",
+    "linux.audit",
+    "network.syslog",
+    "windows.evtx",
+    "windows.json",
+];
+
 /// Sections of an ADS page, in their order.
 const SECTIONS: [&str; 9] = [
     "Goal",
@@ -34,7 +45,7 @@ fn cases_give_what_they_expect() {
     let rules = Arc::new(rules);
     let mut report = String::new();
     for case in cases() {
-        let output = replay(vec![case.batch()], &rules);
+        let output = replay(case.batches(), &rules);
         if std::env::var_os("BPFWATCH_CASE").is_some() {
             output.lines.iter().chain(&output.sessions).for_each(|line| println!("{line}"));
         }
@@ -52,12 +63,24 @@ fn cases_give_what_they_expect() {
 }
 
 #[test]
+fn every_format_of_logs_has_a_case_from_its_bytes() {
+    if std::env::var_os("BPFWATCH_CASE").is_some() {
+        println!("skipped: BPFWATCH_CASE names one case");
+        return;
+    }
+    let logs = cases().into_iter().filter(|case| case.is_log);
+    let seen = logs.flat_map(|case| case.parts).flat_map(|part| part.observations);
+    let sensors: BTreeSet<String> = seen.map(|seen| seen.sensor.to_string()).collect();
+    assert_eq!(sensors.iter().map(String::as_str).collect::<Vec<_>>(), FORMATS);
+}
+
+#[test]
 fn a_replay_gives_the_same_bytes_each_time() {
     let (rules, _) = load();
     let rules = Arc::new(rules);
     for case in cases() {
-        let first = replay(vec![case.batch()], &rules);
-        let second = replay(vec![case.batch()], &rules);
+        let first = replay(case.batches(), &rules);
+        let second = replay(case.batches(), &rules);
         assert_eq!(first.lines, second.lines, "{}", case.name);
         assert_eq!(first.sessions, second.sessions, "{}", case.name);
     }

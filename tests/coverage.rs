@@ -59,13 +59,17 @@ struct Shown {
 fn shown(cases: &[Case]) -> BTreeMap<String, Shown> {
     let mut all: BTreeMap<String, Shown> = BTreeMap::new();
     for case in cases {
-        assert!(!case.batch().observations.is_empty(), "{} shows nothing", case.name);
+        assert!(
+            case.parts.iter().any(|part| !part.observations.is_empty()),
+            "{} shows nothing",
+            case.name
+        );
         let mut covered = Covered::default();
         covered.add(&case.expected);
         for title in covered.matched {
             let entry = all.entry(title).or_default();
             entry.matched.push(case.name.clone());
-            entry.on.insert(case.origin.os.as_str());
+            entry.on.insert(case.os());
         }
         for title in covered.spared {
             all.entry(title).or_default().spared.push(case.name.clone());
@@ -132,7 +136,7 @@ fn atomic(out: &mut String, cases: &[Case]) {
             out,
             "| {} | {name} | {} | [{}](cases/{}) | {} |",
             index + 1,
-            case.origin.os.as_str(),
+            case.os(),
             case.name,
             case.name,
             rules.join("; ")

@@ -38,6 +38,10 @@ const SO_ATTACH_FILTER: u64 = 26;
 const SO_ATTACH_BPF: u64 = 50;
 const PACKET_ADD_MEMBERSHIP: u64 = 1;
 const PACKET_RX_RING: u64 = 5;
+/// How interfaces are called that container engines and hypervisors make to be ports of a bridge, which makes
+/// each promiscuous (net/bridge/br_if.c: `br_add_if`). The record does not tell what an interface is for; it
+/// comes out as a record all the same.
+const BRIDGE_PORTS: [&str; 6] = ["veth", "vnet", "tap", "fwpr", "fwln", "vif"];
 
 /// A process and one of its descriptors.
 type Descriptor = (u32, u64);
@@ -67,6 +71,9 @@ impl Meaning {
         }
         for record in event.records.iter().filter(|record| kind_of(record) == "ANOM_PROMISCUOUS") {
             let Some(name) = text(record, "dev") else { continue };
+            if BRIDGE_PORTS.iter().any(|start| name.as_str().starts_with(start)) {
+                continue;
+            }
             let on = number(record, "prom").unwrap_or(0) & IFF_PROMISC != 0;
             let interface = Interface { name: name.clone(), netns: None, count: None, role: None };
             say(&actor, Kind::InterfacePromiscuous { interface, on });
