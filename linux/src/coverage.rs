@@ -2,6 +2,7 @@
 //!
 //! [`probe`] tries each source once; what is made of the answers is here and needs no machine.
 
+mod beyond;
 mod probe;
 
 use bpfwatch_core::platform::{Check, CheckState};
@@ -42,16 +43,16 @@ const NEEDED: [(u8, &str, &str, CheckState); 4] = [
 ];
 
 /// What is not watched. Each says so on every machine, and so is no reason for `doctor` to fail.
-const GAPS: [(&str, &str); 4] = [
+const GAPS: [(&str, &str); 3] = [
     (
-        "eBPF programs",
-        "not watched yet: XDP, tc and cgroup programs and socket filters can copy packets",
+        "other eBPF programs",
+        "tracing programs can read packets from the kernel's memory; only types that see packets \
+         themselves are watched",
     ),
     (
-        "mirrored traffic",
-        "not watched yet: tc mirred, TAP devices and SPAN ports of a software switch",
+        "mirrors of switches",
+        "Open vSwitch, SPAN ports and `nft dup` copy traffic without a filter of traffic control",
     ),
-    ("netfilter logging", "not watched yet: NFLOG and NFQUEUE hand packets to netlink sockets"),
     ("packets read", "no source tells how many packets a handle received, or whether any was read"),
 ];
 
@@ -88,19 +89,13 @@ fn from_probe(probe: &Probe) -> Vec<Check> {
         ),
         events(probe),
     ]);
+    checks.extend(beyond::checks(&probe.beyond));
     if probe.ebpf.is_err() {
-        let looks = [
-            (
-                "short-lived handles",
-                "without eBPF a handle that is opened and closed between two looks is not seen; the \
+        let looks = [(
+            "short-lived handles",
+            "without eBPF a handle that is opened and closed between two looks is not seen; the \
                  execution of its program is",
-            ),
-            (
-                "AF_XDP sockets",
-                "without eBPF they are not seen: they take packets from a queue before any packet \
-                 socket",
-            ),
-        ];
+        )];
         checks.extend(looks.map(|(name, why)| {
             Check::new(&format!("not seen: {name}"), CheckState::Info, why.to_owned())
         }));

@@ -9,6 +9,7 @@ use bpfwatch_core::platform::{Ebpf as Wanted, SensorSettings};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, send};
 
+use super::beyond::Beyond;
 use crate::capability::{Capabilities, Status};
 use crate::ebpf::load::{self, Hook, Loaded};
 use crate::netlink_socket::{BUFFER, NetlinkSocket};
@@ -61,6 +62,8 @@ pub struct Probe {
     pub links: Result<usize, Errno>,
     /// Whether the proc connector's group could be joined.
     pub connector: Result<(), Errno>,
+    /// Captures that no packet socket shows.
+    pub beyond: Beyond,
     /// How eBPF programs hook the kernel, and why not in a better way; or why not at all.
     pub ebpf: Result<(Hook, Vec<String>), String>,
     /// hidepid of the mount at /proc.
@@ -102,6 +105,7 @@ impl Probe {
             raw_table: readable("/proc/self/net/raw"),
             links: rows(libc::NETLINK_ROUTE, netlink_route::links_request),
             connector: join_connector(),
+            beyond: Beyond::take(),
             ebpf: load::attached().map_or_else(try_ebpf, Ok),
             hide_pid: hide_pid(&String::from_utf8_lossy(&mounts)),
             processes: places.len(),
@@ -123,12 +127,13 @@ fn readable(path: &str) -> bool {
     fs::File::open(path).is_ok()
 }
 
-fn errno(error: &io::Error) -> Errno {
+/// The number of a system's error.
+pub fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// How many rows a table has.
-fn rows(protocol: i32, request: impl FnOnce(u32) -> Vec<u8>) -> Result<usize, Errno> {
+pub fn rows(protocol: i32, request: impl FnOnce(u32) -> Vec<u8>) -> Result<usize, Errno> {
     let mut socket = NetlinkSocket::for_dumps(protocol).map_err(|error| errno(&error))?;
     let mut count = 0;
     socket.dump(request, &mut vec![0; BUFFER], |_| count += 1)?;

@@ -18,6 +18,7 @@ fn host() -> Probe {
         raw_table: true,
         links: Ok(3),
         connector: Ok(()),
+        beyond: beyond::tests::host(),
         ebpf: Ok((Hook::Tracepoints, vec!["fentry and fexit: EPERM".to_owned()])),
         hide_pid: HidePid::Off,
         processes: 80,
