@@ -33,6 +33,8 @@ const NEW_PROCESSES: usize = 512;
 const SEARCH_SHARE: u32 = 10;
 /// For so long a handle without holder is searched for at each steady look.
 const ORPHAN: Duration = Duration::from_secs(5);
+/// An event is read within this time, or was lost.
+const TOLD_WITHIN: Duration = Duration::from_millis(500);
 /// All processes are searched for further holders at least this often.
 pub const FULL_SEARCH: Duration = Duration::from_secs(30);
 /// A look at every process's namespace may take one part in this many of the time.
@@ -70,6 +72,8 @@ pub struct State {
     ways: HashMap<u64, Way>,
     refreshed: Option<(Instant, Duration)>,
     searched: Option<(Instant, Duration)>,
+    /// New handles whose holders no look found, though events should tell of both.
+    untold: HashMap<HandleKey, Instant>,
 }
 
 impl State {
@@ -91,6 +95,7 @@ impl State {
             ways: HashMap::new(),
             refreshed: None,
             searched: None,
+            untold: HashMap::new(),
         })
     }
 
@@ -414,11 +419,30 @@ impl State {
         if !wanted.is_empty() && !too_soon {
             self.search_all(&wanted, &mut found);
         }
+        self.untold.retain(|_, since| since.elapsed() < ORPHAN);
         for (netns, seen) in new {
             let grip = Grip::of(&seen.handle);
             let holders = grip.and_then(|grip| found.remove(&grip)).unwrap_or_default();
+            if holders.is_empty() && look != Look::First && self.may_be_told(seen.handle.key()) {
+                continue;
+            }
             self.table.lock().open(netns, seen, holders, look == Look::First, said);
         }
+    }
+
+    /// Whether an event that names the holder of a new handle may still wait to be read.
+    fn may_be_told(&mut self, key: HandleKey) -> bool {
+        let is_told = matches!(
+            key.kind,
+            HandleKind::PacketSocket
+                | HandleKind::SockPacket
+                | HandleKind::RawSocket
+                | HandleKind::XdpSocket
+        );
+        if !is_told || !self.table.lock().has_events() {
+            return false;
+        }
+        self.untold.entry(key).or_insert_with(Instant::now).elapsed() < TOLD_WITHIN
     }
 
     fn search_all(&mut self, wanted: &HashSet<Grip>, found: &mut Found) {
@@ -480,7 +504,7 @@ impl State {
                 _ => !self.ways.contains_key(&netns),
             };
             if unlisted && (lost_all || holders.is_empty()) {
-                self.table.lock().close(key, said);
+                self.table.lock().missed(key, Instant::now(), said);
                 continue;
             }
             let orphan = holders.is_empty() && since.elapsed() < ORPHAN;

@@ -67,6 +67,8 @@ pub struct Entry {
     pub holders: Vec<Holder>,
     /// When it was first seen.
     pub since: Instant,
+    /// When an event last told of it.
+    told: Instant,
     /// A look found none of its holders.
     unheld: bool,
 }
@@ -113,6 +115,9 @@ impl Class {
 pub struct Table {
     entries: BTreeMap<HandleKey, Entry>,
     closed: VecDeque<(HandleKey, Instant)>,
+    /// Where events tell of handles: what looks found to be gone, and when they began. Events from before
+    /// that may still wait to be read.
+    gone: Option<Vec<(HandleKey, Instant)>>,
 }
 
 /// The one table of a sensor, which events and looks both change.
@@ -130,6 +135,35 @@ impl Table {
     /// The handles.
     pub fn entries(&self) -> impl Iterator<Item = (&HandleKey, &Entry)> {
         self.entries.iter()
+    }
+
+    /// From now on events tell of handles too, up to the moment that [`Self::caught_up`] is told.
+    pub fn expect_events(&mut self) {
+        self.gone = Some(Vec::new());
+    }
+
+    /// Whether events tell of handles.
+    pub fn has_events(&self) -> bool {
+        self.gone.is_some()
+    }
+
+    /// All events from before `moment` have been told: what looks found to be gone by then is closed.
+    pub fn caught_up(&mut self, moment: Instant, said: &mut Vec<Said>) {
+        let Some(gone) = &mut self.gone else { return };
+        for (key, _) in gone.extract_if(.., |(_, looked)| *looked <= moment).collect::<Vec<_>>() {
+            if self.entries.contains_key(&key) {
+                self.close(key, said);
+            }
+        }
+    }
+
+    /// A look that began at `looked` did not find it any more.
+    pub fn missed(&mut self, key: HandleKey, looked: Instant, said: &mut Vec<Said>) {
+        match &mut self.gone {
+            None => self.close(key, said),
+            Some(gone) if gone.iter().any(|(known, _)| *known == key) => {}
+            Some(gone) => gone.push((key, looked)),
+        }
     }
 
     /// Remembers whether a look found none of its holders; whether the one before did not either.
@@ -180,11 +214,12 @@ impl Table {
             .map(|(key, _)| *key)
             .collect();
         for key in gone {
-            self.close(key, said);
+            self.missed(key, looked, said);
         }
         let mut new = Vec::new();
         for row in rows {
             match self.entries.get_mut(&row.handle.key()) {
+                Some(entry) if entry.told >= looked => {}
                 Some(entry) => entry.change(row, said),
                 None => new.push(row),
             }
@@ -209,8 +244,14 @@ impl Table {
             return;
         }
         holders.sort_by_key(|holder| (holder.process.start, holder.process.pid));
-        let mut entry =
-            Entry { seen: seen.clone(), netns, holders, since: Instant::now(), unheld: false };
+        let mut entry = Entry {
+            seen: seen.clone(),
+            netns,
+            holders,
+            since: Instant::now(),
+            told: Instant::now(),
+            unheld: false,
+        };
         let opened = || Kind::HandleOpened { handle: seen.handle.clone(), pre_existing };
         if entry.holders.is_empty() {
             said.push((None, opened()));
@@ -241,6 +282,7 @@ impl Table {
         let Some(entry) = self.entries.get_mut(&key) else { return false };
         let mut row = entry.seen.clone();
         change(&mut row);
+        entry.told = Instant::now();
         entry.change(row, said);
         true
     }
@@ -305,10 +347,9 @@ impl Entry {
             return;
         }
         let mut handle = self.seen.handle.clone();
+        // A packet socket never goes back to no protocol: it only shows none for a moment, while it is
+        // bound anew (net/packet/af_packet.c: packet_do_bind, packet_set_ring).
         handle.update(&row.handle);
-        if !row.receives() {
-            handle.protocol = row.handle.protocol.clone();
-        }
         let promiscuous = row.promiscuous.or(self.seen.promiscuous);
         let before = std::mem::replace(&mut self.seen, Seen { handle, promiscuous });
         let handle = || self.seen.handle.clone();
@@ -446,6 +487,24 @@ mod tests {
         assert_eq!(names(&mut said), [(None, "handle_attached")]);
         table.update(0, Class::Program, Instant::now(), vec![], &mut said);
         assert_eq!(names(&mut said), [(None, "handle_closed")]);
+    }
+
+    #[test]
+    fn what_is_gone_is_closed_after_the_events_from_before() {
+        let (mut table, mut said) = (Table::default(), Vec::new());
+        table.expect_events();
+        let before = Instant::now();
+        let key = seen(7, None).handle.key();
+        table.open(1, seen(7, None), vec![holder(20, 9)], false, &mut said);
+        let looked = Instant::now();
+        for _ in 0..2 {
+            table.update(1, Class::Packet, looked, vec![], &mut said);
+        }
+        table.caught_up(before, &mut said);
+        assert_eq!(names(&mut said), [(Some(20), "handle_opened")]);
+        assert!(table.change(key, |seen| seen.promiscuous = Some(true), &mut said));
+        table.caught_up(looked, &mut said);
+        assert_eq!(names(&mut said), [(Some(20), "promiscuous"), (Some(20), "handle_closed")]);
     }
 
     #[test]

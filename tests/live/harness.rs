@@ -86,6 +86,8 @@ pub struct Watch {
     child: Child,
     lines: Receiver<(Instant, Value)>,
     seen: Vec<Value>,
+    /// What it said on standard error until it watched.
+    pub said: String,
 }
 
 impl Watch {
@@ -129,7 +131,7 @@ impl Watch {
         std::thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(drop));
         // What is there already has been read when this is over.
         std::thread::sleep(Duration::from_millis(600));
-        Self { child, lines, seen: Vec::new() }
+        Self { child, lines, seen: Vec::new(), said }
     }
 
     pub fn pid(&self) -> u32 {

@@ -11,6 +11,7 @@ mod bundle;
 mod captures;
 mod container;
 mod emulate;
+mod exact;
 mod hardened;
 mod harness;
 mod load;

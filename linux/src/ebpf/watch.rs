@@ -73,6 +73,7 @@ pub struct Source {
 impl Source {
     /// For programs that are attached. Handles go into `table`.
     pub fn new(loaded: Loaded, table: Shared) -> Self {
+        table.lock().expect_events();
         Self {
             loaded,
             table,
@@ -109,6 +110,7 @@ impl Source {
     /// Reads what is there. Whether events were lost since the last call.
     pub fn drain(&mut self, around: &mut Surroundings<'_>) -> bool {
         loop {
+            let began = Instant::now();
             let mut handles = std::mem::take(&mut self.handles);
             let mut processes = std::mem::take(&mut self.processes);
             while handles.len() < BURST
@@ -124,6 +126,9 @@ impl Source {
             handles.sort_by_key(|row| row.who.monotonic_ns);
             processes.sort_by_key(|row| row.who.monotonic_ns);
             self.tell(&handles, &processes, around);
+            if whole {
+                self.caught_up(began, around.outlet);
+            }
             handles.clear();
             processes.clear();
             (self.handles, self.processes) = (handles, processes);
@@ -164,6 +169,16 @@ impl Source {
         }
         // Under the lock, so that a look's words about the same handle come after these.
         around.outlet.offer_all(&self.sensor, offers);
+    }
+
+    /// Closes what looks found to be gone before `moment`: whatever happened to it has been told.
+    fn caught_up(&mut self, moment: Instant, outlet: &Outlet) {
+        let table = self.table.clone();
+        let mut table = table.lock();
+        table.caught_up(moment, &mut self.said);
+        let at = crate::clock::now();
+        let said = self.said.drain(..).map(|(actor, kind)| Offer { at, actor, kind });
+        outlet.offer_all(&self.sensor, said);
     }
 
     /// Counts what found a ring full.
@@ -221,7 +236,7 @@ impl Source {
                     self.known.insert(who.pid, Known { process, start });
                 }
                 if table.is_holder(who.ppid) {
-                    around.desk.leave(Note::Fork(who.ppid, who.pid));
+                    around.desk.leave_now(Note::Fork(who.ppid, who.pid));
                 }
                 (Arc::new(process), Kind::Forked)
             }

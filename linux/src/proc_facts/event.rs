@@ -72,9 +72,11 @@ impl Reader {
         {
             return (known.scope.clone(), known.unit.clone());
         }
-        // systemd's own hierarchy of version 1 is in no event.
-        let whole = if cgroup.contains(&b'\n') { self.cgroup_of(who) } else { None };
-        let cgroup = whole.as_deref().unwrap_or(cgroup);
+        // systemd's own hierarchy of version 1 is in no event, and only tells the unit.
+        let is_old = cgroup.contains(&b'\n');
+        let systemd = if is_old { systemd_group(who) } else { None };
+        let is_whole = systemd.is_some() || !is_old;
+        let cgroup = &[cgroup, &systemd.unwrap_or_default()].concat();
         let differs = |home: Option<u64>, inode| Some(home? != u64::from(inode));
         let namespaces = Namespaces {
             net: Some(net),
@@ -89,18 +91,15 @@ impl Reader {
             other => Arc::new(other),
         });
         let belongs = Belongs { scope, unit: scope::unit(cgroup), at: Instant::now() };
-        if self.places.len() >= PLACES {
-            self.places.clear();
-        }
         let answer = (belongs.scope.clone(), belongs.unit.clone());
-        self.places.insert(key, belongs);
+        // What is only known of processes that are gone does not stand for those that are there.
+        if is_whole {
+            if self.places.len() >= PLACES {
+                self.places.clear();
+            }
+            self.places.insert(key, belongs);
+        }
         answer
-    }
-
-    /// `/proc/PID/cgroup`, where the process still is the same.
-    fn cgroup_of(&self, who: &Who) -> Option<Vec<u8>> {
-        let dir = alive(who)?;
-        dir.read("cgroup")
     }
 
     fn writable_at(&mut self, who: &Who, image: &[u8]) -> Option<bool> {
@@ -135,6 +134,16 @@ impl Reader {
         let tail = exec.args_tail.strip_suffix(b"\0").unwrap_or(&exec.args_tail);
         Some(Arguments::from_ends(&exec.args_head, tail, exec.args_length - 1, count))
     }
+}
+
+/// The line of systemd's hierarchy of version 1, after a line break; empty where there is none, `None` where
+/// the process is gone. One that is ending is shown at the root of it (kernel/cgroup/cgroup.c:
+/// proc_cgroup_show), and so is one that is there, so that says nothing.
+fn systemd_group(who: &Who) -> Option<Vec<u8>> {
+    let text = alive(who)?.read("cgroup")?;
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let line = lines.find(|line| line.windows(14).any(|part| part == b":name=systemd:"));
+    Some(line.map_or_else(Vec::new, |line| [b"\n", line].concat()))
 }
 
 /// The process, if it has not ended.
