@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test is a failed test")]
 
+mod beyond;
 #[path = "../bundle/mod.rs"]
 mod bundle;
 mod captures;
