@@ -1,7 +1,10 @@
 //! Decoders meet bytes that no kernel would send: cut, changed and random ones. None may panic, and
 //! none may make more of its input than is there.
 
-use bpfwatch_linux::{netlink, netlink_diag, netlink_proc, netlink_route, proc_text};
+use bpfwatch_linux::programs::info;
+use bpfwatch_linux::{
+    grip, netlink, netlink_diag, netlink_proc, netlink_route, netlink_tc, proc_text, readers,
+};
 
 /// A small generator, so that a failure comes again with the same seed (xorshift64*).
 struct Random(u64);
@@ -32,7 +35,10 @@ fn decode(datagram: &[u8]) -> usize {
         let _ = (message.error(), message.is_interrupted());
         rows += usize::from(netlink_diag::packet_row(&message).is_some());
         rows += usize::from(netlink_diag::raw_row(&message).is_some());
+        rows += usize::from(netlink_diag::xdp_row(&message).is_some());
         rows += usize::from(netlink_route::link(&message).is_some());
+        rows += usize::from(!netlink_tc::hooks(&message).is_empty());
+        rows += usize::from(!netlink_tc::effects(&message).is_empty());
         rows += usize::from(netlink_proc::event(&message).is_some());
         let payload: usize =
             netlink::Attributes::new(message.body).map(|(_, payload)| payload.len()).sum();
@@ -55,6 +61,17 @@ fn samples() -> Vec<Vec<u8>> {
     let mut link = vec![0; 16];
     let info = attributes(&[(1, b"veth\0"), (4, b"bridge\0")]);
     link.extend(attributes(&[(3, b"eth0\0"), (10, &[1; 4]), (18, &info), (30, &[1; 4])]));
+    let mut xdp = vec![44, 3, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    xdp.extend(attributes(&[(1, &[3; 8]), (3, &[0; 4])]));
+    let xdp_program = attributes(&[(2, &[2]), (4, &[9; 4])]);
+    let mut port = vec![0; 16];
+    port.extend(attributes(&[(3, b"eth0\0"), (43, &xdp_program)]));
+    let mut qdisc = vec![0; 20];
+    qdisc.extend(attributes(&[(1, b"clsact\0")]));
+    let mirror = attributes(&[(1, b"mirred\0"), (2, &attributes(&[(2, &[2, 0, 0, 0].repeat(7))]))]);
+    let actions = attributes(&[(7, &attributes(&[(1, &mirror)]))]);
+    let mut filter = vec![0; 20];
+    filter.extend(attributes(&[(1, b"u32\0"), (2, &actions)]));
     let mut event = Vec::new();
     for number in [1u32, 1, 0, 0, 40, 1, 0, 0, 0, 7, 7, 8, 8, 0, 0] {
         event.extend(number.to_ne_bytes());
@@ -63,6 +80,10 @@ fn samples() -> Vec<Vec<u8>> {
         netlink::message(netlink_diag::BY_FAMILY, 2, 1, &packet),
         netlink::message(netlink_diag::BY_FAMILY, 2, 1, &raw),
         netlink::message(netlink_route::NEW_LINK, 2, 1, &link),
+        netlink::message(netlink_diag::BY_FAMILY, 2, 1, &xdp),
+        netlink::message(netlink_route::NEW_LINK, 2, 1, &port),
+        netlink::message(36, 2, 1, &qdisc),
+        netlink::message(44, 2, 1, &filter),
         netlink::message(netlink::DONE, 0, 1, &event),
     ]
 }
@@ -125,6 +146,10 @@ fn texts_of_any_bytes_do_no_harm() {
         assert!(proc_text::users(&text).len() <= lines + 1);
         assert!(proc_text::packet_table(&text).len() <= lines);
         assert!(proc_text::raw_table(&text, 4).len() <= lines);
+        let _ = (proc_text::sockets_of(&text, b"XDP"), info::fdinfo_program(&text));
+        let _ = (info::program(&text), info::link(&text), grip::link(&text));
+        let rows = readers::rows(Some(&text), Some(&text), || Some(text.clone()));
+        assert!(rows.is_none_or(|rows| rows.len() <= 2 * (lines + 1)));
     }
     for device in (0..u32::MAX).step_by(65_521) {
         let _ = proc_text::tty_name(device);

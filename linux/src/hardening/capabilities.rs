@@ -14,9 +14,10 @@ use crate::proc;
 /// - CAP_SYS_PTRACE: links of `/proc/PID/fd`, `exe` and `ns` of any process (ptrace(2), access mode
 ///   checking);
 /// - CAP_DAC_READ_SEARCH: directories of `/proc` and of rules that are others';
-/// - CAP_SYS_ADMIN: entering a network namespace (setns(2));
-/// - CAP_NET_ADMIN: the proc connector's events and filters of packet sockets (net/packet/diag.c:
-///   `pdiag_put_filter`), in every namespace that is entered;
+/// - CAP_SYS_ADMIN: entering a network namespace (setns(2)), and the list of loaded eBPF programs
+///   (kernel/bpf/syscall.c: `bpf_obj_get_next_id`);
+/// - CAP_NET_ADMIN: the proc connector's events, filters of packet sockets (net/packet/diag.c:
+///   `pdiag_put_filter`) and programs attached by tcx, in every namespace that is entered;
 /// - CAP_NET_BROADCAST: link events of other namespaces (NETLINK_LISTEN_ALL_NSID).
 ///
 /// Not among them: what eBPF programs need to be loaded (CAP_BPF, CAP_PERFMON, CAP_SYS_RESOURCE). They
