@@ -237,5 +237,23 @@ mod tests {
         assert_eq!(wrong.line, Some(1));
         assert!(wrong.what.contains("critical"), "{}", wrong.what);
         assert!(Config::parse("level = ").unwrap_err().line.is_some());
+        // Of a whole table it is the line of the key that is wrong.
+        let otlp = "level = \"low\"\n[[sink]]\ntransport = \"otlp\"\nurl = \"https://c\"\n";
+        for (keys, line) in [
+            ("spool.max_mib = 0\n", 5),
+            ("\nspool = { memory = true, max_mib = 0 }\n", 6),
+            ("ca = \"/a\"\nkey = \"k\"\n", 6),
+        ] {
+            let wrong = Config::parse(&format!("{otlp}{keys}")).unwrap_err();
+            assert_eq!(wrong.line, Some(line), "{}", wrong.what);
+        }
+        for text in ["[heartbeat]\ninterval_s = -5", "[rules]\ndirs = \"/a\""] {
+            let wrong = Config::parse(text).unwrap_err();
+            assert!(
+                !wrong.what.contains("u64") && !wrong.what.contains("sequence"),
+                "{}",
+                wrong.what
+            );
+        }
     }
 }

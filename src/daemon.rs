@@ -122,10 +122,8 @@ impl Daemon {
 
         // What the sensors need is open, and there is no other thread yet.
         let settings = plan.hardening();
-        let mut hardening = platform.reduce(&settings).map_err(|error| {
-            Failure::new(Code::Config, format!("hardening: {error}"))
-                .next("mend [hardening] in the configuration, or set enabled = false")
-        })?;
+        let mut hardening =
+            platform.reduce(&settings).map_err(|error| plan::refused_hardening(&error))?;
         let live = Live::with(sensors, origin, pipeline)?;
         let sources = Sources::watch(coverage).map_err(|error| no_thread(&error))?;
         hardening.extend(platform.confine(&settings));

@@ -33,10 +33,18 @@ pub use files::confine;
 /// The nice value that a sensor's thread gives itself, as RLIMIT_NICE counts: 20 minus it (setrlimit(2)).
 const NICE: u64 = 30;
 
-/// Gives up capabilities, new privileges and system calls for the calling thread and those to come.
+/// Whether [`reduce`] would take these settings.
 ///
 /// # Errors
 /// When a capability that is to be kept does not exist.
+pub fn check(settings: &HardeningSettings) -> Result<(), String> {
+    capabilities::kept(&settings.keep_capabilities).map(drop)
+}
+
+/// Gives up capabilities, new privileges and system calls for the calling thread and those to come.
+///
+/// # Errors
+/// As for [`check`].
 pub fn reduce(settings: &HardeningSettings) -> Result<Vec<Check>, String> {
     let mut kept = capabilities::kept(&settings.keep_capabilities)?;
     if !settings.enabled {

@@ -49,6 +49,10 @@ impl Platform for LinuxPlatform {
         emulate::open(technique, interface)
     }
 
+    fn check_hardening(&self, settings: &HardeningSettings) -> Result<(), String> {
+        hardening::check(settings)
+    }
+
     fn reduce(&self, settings: &HardeningSettings) -> Result<Vec<Check>, String> {
         hardening::reduce(settings)
     }

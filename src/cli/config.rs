@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::daemon::plan::{Plan, Source};
 use crate::exit::{Code, Outcome};
-use crate::wiring::{host, rules, sinks};
+use crate::wiring::rules;
 use crate::{config, output, platform};
 
 /// Check the configuration file, or print the default one
@@ -50,10 +51,10 @@ impl Config {
 }
 
 fn check(path: Option<PathBuf>) -> Outcome {
-    let (config, files) = config::Config::load_trusted(path.as_deref())?;
-    let rules = rules::load_trusted(&config.rules)?;
-    rules::warn(&rules);
-    sinks::check(&config.sinks, &host(&platform::current().origin()))?;
+    let plan = Plan::read(&Source { file: path, strict_rules: false })?;
+    let Plan { config, files, rules } = &plan;
+    rules::warn(rules);
+    plan.check(&*platform::current())?;
     let count = config.sinks.len();
     let loaded = rules.set.rules().len();
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
@@ -63,6 +64,6 @@ fn check(path: Option<PathBuf>) -> Outcome {
     };
     let s = if count == 1 { "" } else { "s" };
     output::print(&format!("{name}: good; {loaded} rules, {count} sink{s}\n"))?;
-    rules::strict(&rules)?;
+    rules::strict(rules)?;
     Ok(Code::Ok)
 }

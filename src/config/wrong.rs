@@ -16,11 +16,16 @@ pub struct Wrong {
 impl Wrong {
     /// From what the parser says about `text`.
     pub fn new(text: &str, error: &toml::de::Error) -> Self {
-        let line = error
-            .span()
-            .and_then(|span| text.get(..span.start))
-            .map(|before| before.matches('\n').count() + 1);
-        let message = error.message().trim_end().replace('\n', ", ");
+        let message = plain(&error.message().trim_end().replace('\n', ", "));
+        let line = error.span().and_then(|span| {
+            let first = text.get(..span.start)?.matches('\n').count() + 1;
+            // Of an error over a whole table the parser gives the table's header.
+            let rest = text.get(span.start..)?;
+            let is_header = rest.starts_with('[');
+            let table = rest.split("\n[").next().filter(|_| is_header);
+            let within = table.and_then(|table| line_of_key(table, &message));
+            Some(first + within.unwrap_or(0))
+        });
         let nearest = message.strip_prefix("unknown ").and_then(|rest| {
             let mut names = rest.split('`').skip(1).step_by(2);
             let given = names.next()?;
@@ -46,6 +51,32 @@ impl Wrong {
             None => format!("{}: {}", file.display(), self.what),
         }
     }
+}
+
+/// Types as people call them.
+fn plain(message: &str) -> String {
+    let mut message = message.to_owned();
+    for (theirs, ours) in [
+        ("expected a sequence", "expected a list in brackets"),
+        ("expected a map", "expected a table"),
+    ] {
+        message = message.replace(theirs, ours);
+    }
+    for number in ["u64", "u32", "u16", "usize"] {
+        message = message.replace(&format!("expected {number}"), "expected a whole number from 0");
+    }
+    message
+}
+
+/// The line, from 0, of the key that a message about a whole table begins with: `` `spool.name` is ... ``.
+fn line_of_key(table: &str, message: &str) -> Option<usize> {
+    let named = message.strip_prefix('`')?.split('`').next()?;
+    let last = named.rsplit('.').next()?;
+    table.lines().position(|line| {
+        let written = key(line);
+        written.is_some_and(|key| key == named || key == last)
+            || line.contains(&format!("{last} ="))
+    })
 }
 
 /// The bare key of a line `key = value`.

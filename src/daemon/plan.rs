@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bpfwatch_core::pipeline::{Pipeline, Settings};
-use bpfwatch_core::platform::HardeningSettings;
+use bpfwatch_core::platform::{HardeningSettings, Platform};
 
 use crate::config::{self, Config};
 use crate::exit::{Code, Failure};
 use crate::platform;
 use crate::wiring::rules::{self, Loaded};
-use crate::wiring::sinks::{Place, Sinks};
+use crate::wiring::sinks::{self, Place, Sinks};
+use crate::wiring::{follow, host};
 
 /// Where to find the configuration, and how strictly to take it.
 #[derive(Debug, Clone)]
@@ -64,6 +65,17 @@ impl Plan {
         Pipeline::new(Arc::clone(&self.rules.set), self.settings())
     }
 
+    /// Whether the daemon could start with it, as far as that can be told without opening anything.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self, platform: &dyn Platform) -> Result<(), Failure> {
+        let origin = platform.origin();
+        sinks::check(&self.config.sinks, &host(&origin))?;
+        follow::check(&self.config.inputs, &origin)?;
+        platform.check_hardening(&self.hardening()).map_err(|error| refused_hardening(&error))
+    }
+
     /// What the daemon is to give up.
     pub fn hardening(&self) -> HardeningSettings {
         let config = &self.config;
@@ -78,6 +90,12 @@ impl Plan {
         writable.extend(Some(PathBuf::from(platform::LOG_DIR)).filter(|folder| folder.is_dir()));
         config.hardening.settings(writable)
     }
+}
+
+/// What is wrong with `[hardening]`.
+pub fn refused_hardening(error: &str) -> Failure {
+    Failure::new(Code::Config, format!("[hardening] {error}"))
+        .next("mend it in the configuration, or set enabled = false there")
 }
 
 impl Next {

@@ -46,6 +46,20 @@ pub fn sensor(
     if inputs.is_empty() {
         return Ok(None);
     }
+    check(inputs, origin)?;
+    Ok(Some(Box::new(Inputs {
+        inputs: inputs.to_vec(),
+        state: state.beside("inputs.json"),
+        origin: origin.clone(),
+        stop: Arc::default(),
+    })))
+}
+
+/// Whether these files can be followed; opens none.
+///
+/// # Errors
+/// When a format is not known, or is none that grows.
+pub fn check(inputs: &[Input], origin: &Origin) -> Result<(), Failure> {
     let formats = formats();
     let decoders: Vec<&dyn LineDecoder> = formats.iter().map(AsRef::as_ref).collect();
     for input in inputs {
@@ -54,12 +68,7 @@ pub fn sensor(
             Failure::new(Code::Config, what).next("mend `format` in the configuration")
         })?;
     }
-    Ok(Some(Box::new(Inputs {
-        inputs: inputs.to_vec(),
-        state: state.beside("inputs.json"),
-        origin: origin.clone(),
-        stop: Arc::default(),
-    })))
+    Ok(())
 }
 
 fn options(input: &Input, origin: &Origin) -> Options {

@@ -203,6 +203,18 @@ fn config_check_tells_what_is_wrong_with_a_receiver() {
         assert!(said.contains(word), "{said}");
         assert!(!said.contains("secret@"), "{said}");
     }
+    // What only the start would find.
+    for (keys, word) in [
+        (
+            "[hardening]\nkeep_capabilities = [\"CAP_DAC_OVERIDE\"]",
+            "no capability `CAP_DAC_OVERIDE`",
+        ),
+        ("[[input]]\npath = \"/var/log/audit.log\"\nformat = \"audit\"", "/var/log/audit.log"),
+    ] {
+        let (code, said) = check(keys);
+        assert_eq!(code, Some(78), "{said}");
+        assert!(said.contains(word) && said.contains("next: "), "{said}");
+    }
     let (code, said) = check(&format!("{otlp}\"http://127.0.0.1:4318\"\n"));
     assert_eq!(code, Some(0), "{said}");
     assert!(!dir.join("state").exists(), "looking makes nothing");

@@ -44,6 +44,15 @@ pub trait Platform {
     /// When the technique is unknown here or the system refuses it.
     fn open_handle(&self, technique: &str, interface: &str) -> Result<OpenHandle, SensorError>;
 
+    /// Whether [`Platform::reduce`] would take these settings; changes nothing.
+    ///
+    /// # Errors
+    /// As for `reduce`.
+    fn check_hardening(&self, settings: &HardeningSettings) -> Result<(), String> {
+        let _ = settings;
+        Ok(())
+    }
+
     /// Gives up what neither sensors nor sinks need any more, for the calling thread and those that it
     /// starts from then on. To be called once, when the sensors are made (and so have opened what needs
     /// the privileges of the start) and before any thread is started. Tells what it did, part by part.
