@@ -308,7 +308,7 @@ fn each_kind_of_wrong_configuration_names_its_place_and_what_to_do() {
         ("[hardening]\nenabeld = true\n".to_owned(), 2, "`enabeld`", "`enabled`"),
         (sink("transport = \"fil\""), 3, "`fil`", "`file`"),
         (sink("transport = \"file\""), 1, "`path`", "config default"),
-        (sink("transport = \"file\"\npath = \"x\""), 1, "absolute", "config default"),
+        (sink("transport = \"file\"\npath = \"x\""), 4, "absolute", "config default"),
     ];
     for (text, line, what, next) in &table {
         let config = file(&dir, "bpfwatch.toml", text);

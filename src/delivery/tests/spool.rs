@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+#[path = "support/mounted.rs"]
+mod mounted;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bpfwatch_core::time::Timestamp;
 use bpfwatch_delivery::Limits;
 use bpfwatch_delivery::spool::{Counts, Done, Settings, Store, Sync, poison};
+use mounted::Mounted;
 
 /// A directory that is removed at the end.
 struct Dir(PathBuf);
@@ -83,24 +86,6 @@ fn drain(store: &mut Store) -> Vec<u64> {
 
 fn seqs(range: std::ops::RangeInclusive<u64>) -> Vec<u64> {
     range.collect()
-}
-
-/// A file system of 256 KiB, until the end.
-struct Mounted<'a>(&'a Path);
-
-impl<'a> Mounted<'a> {
-    fn small(at: &'a Path) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs"]).arg(at);
-        let done = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-        done.then_some(Self(at))
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
 }
 
 /// Small segments: 64 KiB each, sixteen at most.

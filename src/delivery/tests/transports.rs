@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
 mod fixtures;
+#[path = "support/mounted.rs"]
+mod mounted;
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -16,6 +18,7 @@ use bpfwatch_core::finding::Line;
 use bpfwatch_core::sink::Sink;
 use bpfwatch_delivery::transport::{Durability, FileSink, PipeSink, StreamSink, SyslogSocket};
 use bpfwatch_delivery::{Format, Human, Json, Rfc5424, Shape};
+use mounted::Mounted;
 
 /// A directory of this test's own, removed at its end.
 struct Scratch(PathBuf);
@@ -65,6 +68,33 @@ fn a_file_is_appended_to_and_closed_to_others() {
     assert_eq!(fs::read_to_string(&path).unwrap(), json(&line()).repeat(2));
     let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode & !0o640, 0, "mode {mode:o}");
+}
+
+#[test]
+fn a_full_disk_leaves_no_part_of_a_record_in_a_file() {
+    let scratch = Scratch::new("full");
+    let Some(_disk) = Mounted::small(&scratch.0) else {
+        println!("skipped a_full_disk_leaves_no_part_of_a_record_in_a_file: cannot mount a tmpfs");
+        return;
+    };
+    let path = scratch.join("out.jsonl");
+    let mut sink = open(&path);
+    fs::write(scratch.join("fill"), vec![0; 200 * 1024]).unwrap();
+    let mut written = 0;
+    let mut failed = 0;
+    while failed < 10 {
+        match sink.write(&line()) {
+            Ok(()) => written += 1,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::StorageFull);
+                failed += 1;
+            }
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), json(&line()).repeat(written));
+    }
+    fs::remove_file(scratch.join("fill")).unwrap();
+    sink.write(&line()).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), json(&line()).repeat(written + 1));
 }
 
 #[test]

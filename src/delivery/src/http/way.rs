@@ -125,7 +125,12 @@ impl Way {
                 format!("{through}it wants a user and a password (407), or others")
             }
             (ureq::Error::ConnectProxyFailed(why), _) => format!("{through}{why}"),
-            (ureq::Error::Timeout(what), _) => format!("{through}no answer in time ({what})"),
+            (ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve), _) => {
+                format!("{through}no connection within {} s", CONNECT.as_secs())
+            }
+            (ureq::Error::Timeout(_), _) => {
+                format!("{through}no answer within {} s", WHOLE.as_secs())
+            }
             (ureq::Error::HostNotFound, None) => format!("the name {} is not known", self.host),
             // In TLS 1.3 the client is done before the server has looked at its certificate, and what the
             // server says of it can be lost when it closes (RFC 8446, 4.4.2.4).

@@ -6,7 +6,7 @@
 //! [`Durability::EachRecord`] syncs after every record.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -91,17 +91,34 @@ impl Output {
                 Ok(more) => written += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.torn |= written > 0;
+                    self.take_back(written);
                     return Err(error);
                 }
             }
         }
         if written < record.len() {
-            self.torn |= written > 0;
+            self.take_back(written);
             return Err(io::ErrorKind::WriteZero.into());
         }
         self.torn = false;
         Ok(())
+    }
+}
+
+impl Output {
+    /// Cuts off what was written of a record that did not fit the disk, unless another writer came after it.
+    fn take_back(&mut self, written: usize) {
+        if written == 0 {
+            return;
+        }
+        // In append mode the position is the end of our last write (Linux, FreeBSD, macOS: write(2)).
+        let cut = self.file.stream_position().and_then(|end| {
+            if self.file.metadata()?.len() != end {
+                return Err(io::ErrorKind::Other.into());
+            }
+            self.file.set_len(end.saturating_sub(written as u64))
+        });
+        self.torn |= cut.is_err();
     }
 }
 
