@@ -298,7 +298,7 @@ impl Daemon {
     fn take(&mut self, Next { plan, opened }: Next) {
         let redact = plan.config.redact != self.plan.config.redact;
         if redact || plan.rules.digest != self.plan.rules.digest {
-            self.live.pipeline.set_rules(&plan.rules.set, plan.settings());
+            self.live.set_rules(&plan.rules.set, plan.settings());
         }
         self.sinks.replace(&plan.config.sinks, opened);
         self.plan = plan;

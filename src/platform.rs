@@ -18,6 +18,12 @@ use bpfwatch_macos::MacosPlatform as Current;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Gives back memory that only the start needed. To be called by the thread that started the program.
+pub fn settle() {
+    #[cfg(target_os = "linux")]
+    bpfwatch_linux::settle();
+}
+
 /// The operating system that this binary was built for.
 pub fn current() -> Box<dyn Platform> {
     Box::new(Current)

@@ -181,3 +181,24 @@ pub fn raise_priority(nice: c_int) -> io::Result<()> {
 fn check(done: c_int) -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Returns the calling thread's empty allocator pages to the system (mi_collect of mimalloc). Without effect
+/// where another allocator is in use.
+pub fn collect_heap() {
+    // SAFETY: the call takes a flag only, and every thread may make it at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
+/// Unmaps the pages of a read-only mapping of a file; each is mapped again when it is next read
+/// (MADV_DONTNEED of madvise(2)).
+///
+/// The range has to be of a private mapping of a file that nobody has written to: written pages would be lost.
+///
+/// # Errors
+/// As the call has them; EINVAL for locked memory or an address that is not of a page's begin.
+pub fn forget_pages(range: std::ops::Range<usize>) -> io::Result<()> {
+    let address: *mut c_void = std::ptr::with_exposed_provenance_mut(range.start);
+    // SAFETY: the caller names code and constants of a file, which the kernel reads again unchanged;
+    // no reference into them sees another value.
+    check(unsafe { libc::madvise(address, range.len(), libc::MADV_DONTNEED) })
+}

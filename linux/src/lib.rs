@@ -50,6 +50,8 @@ mod ffi;
 #[cfg(target_os = "linux")]
 mod hardening;
 #[cfg(target_os = "linux")]
+mod memory;
+#[cfg(target_os = "linux")]
 mod netlink_socket;
 #[cfg(target_os = "linux")]
 mod netns;
@@ -88,5 +90,7 @@ mod snapshot;
 #[cfg(target_os = "linux")]
 mod users;
 
+#[cfg(target_os = "linux")]
+pub use memory::settle;
 #[cfg(target_os = "linux")]
 pub use platform::LinuxPlatform;

@@ -36,10 +36,10 @@ pub struct Scan {
 impl Scan {
     /// Looks once and prints the table.
     pub fn run(self) -> Outcome {
-        let rules = rules::load(true, &self.rules.dirs)?;
+        let platform = platform::current();
+        let rules = rules::load_for(platform.origin().os, true, &self.rules.dirs)?;
         rules::warn(&rules);
         warn_unprivileged();
-        let platform = platform::current();
         let observations = platform.snapshot().map_err(|error| Failure::sensor(&error))?;
         let mut pipeline = Pipeline::new(rules.set, Settings::default());
         let batch = Batch { origin: Arc::new(platform.origin()), observations };

@@ -58,12 +58,12 @@ impl Watch {
             None => Config::default(),
         };
         let dirs = [config.rules.dirs.as_slice(), &self.rules.dirs].concat();
-        let loaded = rules::load(config.rules.shipped, &dirs)?;
+        let platform = platform::current();
+        let loaded = rules::load_for(platform.origin().os, config.rules.shipped, &dirs)?;
         rules::warn(&loaded);
         let rule_count = loaded.set.rules().len();
         let pipeline = Pipeline::new(loaded.set, Settings { redact: config.redact });
         warn_unprivileged();
-        let platform = platform::current();
         let mut live = Live::start(&*platform, &config.sensors.settings(), pipeline)?;
         if let Some(file) = &self.record {
             live.record(file)?;

@@ -47,7 +47,9 @@ impl Plan {
     /// When something is wrong with them.
     pub fn read(source: &Source) -> Result<Self, Failure> {
         let (config, files) = Config::load_trusted(source.file.as_deref())?;
-        let rules = rules::load_trusted(&config.rules)?;
+        // Followed files may be of other systems.
+        let only = config.inputs.is_empty().then(|| platform::current().origin().os);
+        let rules = rules::load_trusted(&config.rules, only)?;
         if source.strict_rules {
             rules::warn(&rules);
             rules::strict(&rules)?;

@@ -6,18 +6,23 @@ use std::time::{Duration, Instant};
 
 use bpfwatch_core::finding::Line;
 use bpfwatch_core::observation::{Observation, Origin};
-use bpfwatch_core::pipeline::{Batch, Pipeline};
+use bpfwatch_core::pipeline::{Batch, Pipeline, Settings};
 use bpfwatch_core::platform::{Platform, SensorSettings};
+use bpfwatch_core::rules::RuleSet;
 use bpfwatch_core::sensor::{self, CHANNEL_BYTES, Inlet, Outlet, Received, Sensor, SensorError};
 use bpfwatch_inputs::recording::RecordingWriter;
 
 use crate::exit::{Code, Failure};
 use crate::output;
+use crate::platform;
 use crate::wiring::now;
 use crate::wiring::sensors::{self, Sensors};
 
 /// How often engine time follows the clock while something is pending.
 const TICK: Duration = Duration::from_millis(250);
+
+/// How long after the start, or after new rules, what only they needed is given back.
+const START: Duration = Duration::from_secs(1);
 
 /// Sensors, channel and pipeline of one live command.
 pub struct Live {
@@ -31,6 +36,8 @@ pub struct Live {
     inlet: Inlet,
     recorder: Option<RecordingWriter>,
     advanced: Instant,
+    /// When the start will be over, while it is not.
+    starting: Option<Instant>,
     lag: Duration,
     failure: Option<Failure>,
     errors: Vec<SensorError>,
@@ -79,6 +86,7 @@ impl Live {
             inlet,
             recorder: None,
             advanced: Instant::now(),
+            starting: Some(Instant::now() + START),
             lag: Duration::ZERO,
             failure: None,
             errors: Vec::new(),
@@ -94,6 +102,12 @@ impl Live {
             .map_err(|error| Failure::new(Code::Io, error.to_string()))?;
         self.recorder = Some(writer);
         Ok(())
+    }
+
+    /// See [`Pipeline::set_rules`].
+    pub fn set_rules(&mut self, rules: &Arc<RuleSet>, settings: Settings) {
+        self.pipeline.set_rules(rules, settings);
+        self.starting = Some(Instant::now() + START);
     }
 
     /// How old the oldest observation was that was taken last.
@@ -121,6 +135,10 @@ impl Live {
         if self.pipeline.next_due().is_some() && self.advanced.elapsed() >= TICK {
             self.pipeline.advance(now(), out);
             self.advanced = Instant::now();
+        }
+        if self.starting.is_some_and(|over| Instant::now() >= over) {
+            self.starting = None;
+            platform::settle();
         }
         for error in self.sensors.take_errors() {
             output::warn(&error.to_string());

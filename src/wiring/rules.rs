@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bpfwatch_core::observation::Os;
 use bpfwatch_core::rules::{Problem, RuleFile, RuleSet};
 
 use crate::exit::{Code, Failure, plain};
@@ -38,14 +39,34 @@ impl Loaded {
 /// # Errors
 /// When a directory cannot be read. A rule that is wrong is no error: it stands in the problems.
 pub fn load(use_shipped: bool, paths: &[PathBuf]) -> Result<Loaded, Failure> {
-    load_beside(if use_shipped { shipped::files() } else { Vec::new() }, paths)
+    load_files(built_in(use_shipped), paths, RuleSet::load)
+}
+
+/// The same for events of one system alone, see [`RuleSet::load_for`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for(os: Os, use_shipped: bool, paths: &[PathBuf]) -> Result<Loaded, Failure> {
+    load_files(built_in(use_shipped), paths, |files| RuleSet::load_for(os, files))
+}
+
+fn built_in(wanted: bool) -> Vec<RuleFile> {
+    if wanted { shipped::files() } else { Vec::new() }
 }
 
 /// Loads `files`, which are read already, and those of the given directories or files.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_beside(mut files: Vec<RuleFile>, paths: &[PathBuf]) -> Result<Loaded, Failure> {
+pub fn load_beside(files: Vec<RuleFile>, paths: &[PathBuf]) -> Result<Loaded, Failure> {
+    load_files(files, paths, RuleSet::load)
+}
+
+fn load_files(
+    mut files: Vec<RuleFile>,
+    paths: &[PathBuf],
+    load: impl Fn(&[RuleFile]) -> (RuleSet, Vec<Problem>),
+) -> Result<Loaded, Failure> {
     let mut problems = Vec::new();
     for path in find(paths)? {
         match read(&path) {
@@ -53,7 +74,7 @@ pub fn load_beside(mut files: Vec<RuleFile>, paths: &[PathBuf]) -> Result<Loaded
             Err(problem) => problems.push(problem),
         }
     }
-    let (set, wrong) = RuleSet::load(&files);
+    let (set, wrong) = load(&files);
     problems.extend(wrong);
     problems.sort();
     Ok(Loaded { set: Arc::new(set), problems, digest: digest(&files) })
@@ -167,14 +188,18 @@ pub fn strict(loaded: &Loaded) -> Result<(), Failure> {
     }
 }
 
-/// Loads what the daemon's configuration names, but only from files that nobody else may write.
+/// Loads what the daemon's configuration names, for one system alone or all, but only from files that
+/// nobody else may write.
 ///
 /// # Errors
 /// As [`load`], and when somebody else could write a rule.
-pub fn load_trusted(rules: &config::Rules) -> Result<Loaded, Failure> {
+pub fn load_trusted(rules: &config::Rules, only: Option<Os>) -> Result<Loaded, Failure> {
     let files = find(&rules.dirs)?;
     for path in rules.dirs.iter().chain(&files) {
         config::refuse_untrusted("a rule", trust::check(path))?;
     }
-    load(rules.shipped, &rules.dirs)
+    match only {
+        Some(os) => load_for(os, rules.shipped, &rules.dirs),
+        None => load(rules.shipped, &rules.dirs),
+    }
 }

@@ -41,6 +41,25 @@ fn rules_know_where_they_come_from() {
 }
 
 #[test]
+fn rules_can_be_loaded_for_one_system() {
+    let logsource = |product: &str| format!("{product}category: process_creation");
+    let texts = ["product: linux, ", "product: windows, ", ""].map(logsource);
+    let texts: Vec<String> = (1..)
+        .zip(&texts)
+        .map(|(id, logsource)| rule(id, "low", logsource, "s: {Image: /a}\ncondition: s"))
+        .collect();
+    let (set, problems) = RuleSet::load_for(Os::Linux, &[file("rules.yml", &documents(&texts))]);
+    assert_eq!(problems, []);
+    let hits = |os| {
+        let verdict = set.evaluate(&ProcessEvent::new(&process("/a", &[]), os, None));
+        verdict.hits.iter().map(|hit| hit.rule.title.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(hits(Os::Linux), ["Rule 1", "Rule 3"]);
+    assert!(hits(Os::Windows).is_empty());
+    assert_eq!(set.rules().len(), 3);
+}
+
+#[test]
 fn hits_come_by_level_then_place() {
     let levels = ["low", "critical", "medium", "critical", "informational"];
     let texts: Vec<String> = (1..)

@@ -1,7 +1,7 @@
 //! Asking all rules about one event.
 //!
 //! There is one rsigma engine for each pair of source and system, built when the first such event
-//! comes: a daemon pays only for its own system. Expected filters stand in the same engine as rules of
+//! comes, or at once where there is one system only. Expected filters stand in the same engine as rules of
 //! their own, so that one pass finds both.
 
 use std::sync::{Arc, OnceLock};
@@ -58,6 +58,31 @@ pub struct Unit {
     pub index: usize,
 }
 
+impl Unit {
+    /// Takes off what the engine would copy into each match: all that is needed is which rule it was.
+    fn strip(&mut self) {
+        let rule = &mut self.rule;
+        rule.id = Some(self.index.to_string());
+        rule.title = String::new();
+        rule.level = None;
+        rule.tags = Vec::new();
+        rule.description = None;
+        rule.falsepositives = Vec::new();
+        rule.include_event = false;
+        rule.custom_attributes = Arc::default();
+    }
+}
+
+/// An engine of these rules, if there are any.
+fn engine(rules: Vec<CompiledRule>) -> Option<Engine> {
+    if rules.is_empty() {
+        return None;
+    }
+    let mut engine = Engine::new();
+    engine.extend_compiled_rules(rules);
+    Some(engine)
+}
+
 /// Every detection and every filter, compiled.
 #[derive(Default)]
 pub struct Engines {
@@ -68,18 +93,23 @@ pub struct Engines {
 impl Engines {
     /// Takes the compiled rules, by index.
     pub fn new(mut units: Vec<Unit>) -> Self {
-        for unit in &mut units {
-            // The engine copies these into each match: all that is needed is which rule it was.
-            unit.rule.id = Some(unit.index.to_string());
-            unit.rule.title = String::new();
-            unit.rule.level = None;
-            unit.rule.tags = Vec::new();
-            unit.rule.description = None;
-            unit.rule.falsepositives = Vec::new();
-            unit.rule.include_event = false;
-            unit.rule.custom_attributes = Arc::default();
-        }
+        units.iter_mut().for_each(Unit::strip);
         Self { units, built: Default::default() }
+    }
+
+    /// For one system: its engines take the rules instead of copying them.
+    pub fn of(os: Os, mut units: Vec<Unit>) -> Self {
+        units.iter_mut().for_each(Unit::strip);
+        let engines = Self::default();
+        for (source, slots) in std::iter::zip(SOURCES, &engines.built) {
+            let covered = units.extract_if(.., |unit| unit.binding.covers(source, os));
+            let engine = engine(covered.map(|unit| unit.rule).collect());
+            if let Some(slot) = slots.get(os as usize) {
+                // It is new, so nothing stands in it.
+                let _ = slot.set(engine);
+            }
+        }
+        engines
     }
 
     /// See [`RuleSet::never_on`].
@@ -98,13 +128,7 @@ impl Engines {
         let slot = self.built.get(source as usize)?.get(os as usize)?;
         slot.get_or_init(|| {
             let covered = self.units.iter().filter(|unit| unit.binding.covers(source, os));
-            let rules: Vec<CompiledRule> = covered.map(|unit| unit.rule.clone()).collect();
-            if rules.is_empty() {
-                return None;
-            }
-            let mut engine = Engine::new();
-            engine.extend_compiled_rules(rules);
-            Some(engine)
+            engine(covered.map(|unit| unit.rule.clone()).collect())
         })
         .as_ref()
     }

@@ -99,14 +99,15 @@ impl Problems {
 /// A detection or filter that passed; its compiled form waits for its index.
 struct Passed {
     binding: Binding,
-    compiled: rsigma_eval::CompiledRule,
+    /// Where it can match.
+    compiled: Option<rsigma_eval::CompiledRule>,
     mandatory: Vec<String>,
     /// Of a filter.
     targets: Vec<usize>,
 }
 
-/// See [`RuleSet::load`].
-pub fn load(files: &[RuleFile]) -> (RuleSet, Vec<Problem>) {
+/// See [`RuleSet::load`] and [`RuleSet::load_for`].
+pub fn load(files: &[RuleFile], only: Option<Os>) -> (RuleSet, Vec<Problem>) {
     let mut problems = Problems::default();
     let drafts = unique(parse(files, &mut problems), &mut problems);
 
@@ -114,7 +115,7 @@ pub fn load(files: &[RuleFile]) -> (RuleSet, Vec<Problem>) {
         .iter()
         .map(|draft| {
             let Body::Detection(rule) = &draft.body else { return None };
-            detection(rule).map_err(|fault| problems.refuse(draft, fault)).ok()
+            detection(rule, only).map_err(|fault| problems.refuse(draft, fault)).ok()
         })
         .collect();
     let known: Vec<Target<'_>> = std::iter::zip(&drafts, &passed)
@@ -131,7 +132,7 @@ pub fn load(files: &[RuleFile]) -> (RuleSet, Vec<Problem>) {
         .filter_map(|(place, draft)| {
             let Body::Filter(rule) = &draft.body else { return None };
             let filter =
-                filter(rule, &known).map_err(|fault| problems.refuse(draft, fault)).ok()?;
+                filter(rule, &known, only).map_err(|fault| problems.refuse(draft, fault)).ok()?;
             Some((place, filter))
         })
         .collect();
@@ -142,7 +143,7 @@ pub fn load(files: &[RuleFile]) -> (RuleSet, Vec<Problem>) {
         }
     }
     let correlations = correlations(&drafts, &passed, &mut problems);
-    let set = assemble(&drafts, passed, correlations);
+    let set = assemble(&drafts, passed, correlations, only);
     problems.0.sort();
     (set, problems.0)
 }
@@ -255,21 +256,25 @@ fn bind(logsource: &rsigma_parser::LogSource) -> Result<Binding, Fault> {
     })
 }
 
-fn detection(rule: &SigmaRule) -> Result<Passed, Fault> {
+fn detection(rule: &SigmaRule, only: Option<Os>) -> Result<Passed, Fault> {
     let binding = bind(&rule.logsource)?;
     check::detections(&rule.detection, binding.source)?;
-    let compiled = rsigma_eval::compile_rule(rule).map_err(|error| (None, error.to_string()))?;
+    let compiled = only
+        .is_none_or(|os| binding.covers(binding.source, os))
+        .then(|| rsigma_eval::compile_rule(rule))
+        .transpose()
+        .map_err(|error| (None, error.to_string()))?;
     let mandatory = check::mandatory(&rule.detection);
     Ok(Passed { binding, compiled, mandatory, targets: Vec::new() })
 }
 
-fn filter(filter: &FilterRule, known: &[Target<'_>]) -> Result<Passed, Fault> {
+fn filter(filter: &FilterRule, known: &[Target<'_>], only: Option<Os>) -> Result<Passed, Fault> {
     let logsource = filter
         .logsource
         .as_ref()
         .ok_or_else(|| (Some("filter".to_owned()), "a filter needs a logsource".to_owned()))?;
     let rule = expected::as_rule(filter, logsource)?;
-    let mut passed = detection(&rule)?;
+    let mut passed = detection(&rule, only)?;
     passed.targets = expected::targets(filter, passed.binding, known)?;
     Ok(passed)
 }
@@ -306,6 +311,7 @@ fn assemble(
     drafts: &[Draft<'_>],
     passed: Vec<Option<Passed>>,
     correlations: Vec<(usize, correlation::Resolved)>,
+    only: Option<Os>,
 ) -> RuleSet {
     let mut correlations: HashMap<usize, correlation::Resolved> =
         correlations.into_iter().collect();
@@ -355,14 +361,21 @@ fn assemble(
                 systems = systems_of(&[passed.binding], true);
                 let words = logsource_of(draft);
                 let Passed { binding, compiled, mandatory, .. } = passed;
-                units.push(Unit { binding, rule: compiled, mandatory, index });
+                units.extend(compiled.map(|rule| Unit { binding, rule, mandatory, index }));
                 words
             }
             _ => continue,
         };
-        set.rules.push(Rule { systems, ..listed(draft, logsource, never_here) });
+        let mut rule = Rule { systems, ..listed(draft, logsource, never_here) };
+        if only.is_some() {
+            rule.page = None;
+        }
+        set.rules.push(rule);
     }
-    set.engines = Engines::new(units);
+    set.engines = match only {
+        Some(os) => Engines::of(os, units),
+        None => Engines::new(units),
+    };
     set.roles = correlation::roles(&set.correlations, set.rules.len());
     set
 }

@@ -108,7 +108,13 @@ pub struct RuleSet {
 impl RuleSet {
     /// Loads the files. What cannot be loaded is left out and named; the rest works.
     pub fn load(files: &[RuleFile]) -> (Self, Vec<Problem>) {
-        load::load(files)
+        load::load(files, None)
+    }
+
+    /// Loads the files for events of one system alone. All rules are read and listed, but what no such event
+    /// can match is not compiled, and pages are not kept.
+    pub fn load_for(os: Os, files: &[RuleFile]) -> (Self, Vec<Problem>) {
+        load::load(files, Some(os))
     }
 
     /// The rules in a fixed order: path, then line.
