@@ -62,7 +62,8 @@ struct InfoAttr {
 }
 const _: () = assert!(size_of::<InfoAttr>() == 16 && std::mem::offset_of!(InfoAttr, info) == 8);
 
-/// `BPF_PROG_QUERY`, up to `prog_attach_flags`.
+/// `BPF_PROG_QUERY`, whole: the kernel writes `revision` whatever size it is told (kernel/bpf/mprog.c:
+/// bpf_mprog_query).
 #[repr(C)]
 struct QueryAttr {
     target: u32,
@@ -73,9 +74,13 @@ struct QueryAttr {
     count: u32,
     padding: u32,
     id_flags: u64,
+    link_ids: u64,
+    link_flags: u64,
+    revision: u64,
 }
-const _: () = assert!(size_of::<QueryAttr>() == 40 && std::mem::offset_of!(QueryAttr, ids) == 16);
+const _: () = assert!(size_of::<QueryAttr>() == 64 && std::mem::offset_of!(QueryAttr, ids) == 16);
 const _: () = assert!(std::mem::offset_of!(QueryAttr, count) == 24);
+const _: () = assert!(std::mem::offset_of!(QueryAttr, revision) == 56);
 
 /// `BPF_OBJ_GET`.
 #[repr(C)]
@@ -212,6 +217,9 @@ pub fn attached(target: u32, attach_type: u32) -> io::Result<Vec<u32>> {
         count: MAX_QUERIED as u32,
         padding: 0,
         id_flags: 0,
+        link_ids: 0,
+        link_flags: 0,
+        revision: 0,
     };
     // SAFETY: the kernel writes at most `count` numbers to `ids`, which lives through the call.
     match unsafe { bpf(PROG_QUERY, &mut attr) } {
