@@ -15,8 +15,9 @@ use crate::observation::{Observation, Origin};
 use crate::rules::RuleSet;
 use crate::time::Timestamp;
 
-/// Origins that are followed at once; a replay of more finishes the oldest.
-const MAX_LANES: usize = 64;
+/// Origins that are followed at once: the hosts of a collected log take turns. One that has just begun takes
+/// about 25 KB. A replay of more finishes the one that was silent for longest.
+const MAX_LANES: usize = 1024;
 
 /// Observations of one origin, in processing order.
 #[derive(Debug)]
@@ -100,21 +101,39 @@ pub struct Pipeline {
     settings: Settings,
     /// In the order of their first observation.
     lanes: Vec<(Arc<Origin>, Lane)>,
+    /// When each lane was last fed, in batches; beside `lanes`.
+    fed: Vec<u64>,
+    /// Batches so far.
+    batches: u64,
     /// Counts of lanes that are finished.
     gone: Counters,
+    /// What filters withheld in them.
+    gone_withheld: BTreeMap<String, (String, u64)>,
     recalled: Vec<LaneState>,
 }
 
 impl Pipeline {
     /// With these rules.
     pub fn new(rules: Arc<RuleSet>, settings: Settings) -> Self {
-        let (lanes, recalled) = (Vec::new(), Vec::new());
-        Self { rules, settings, lanes, gone: Counters::default(), recalled }
+        Self {
+            rules,
+            settings,
+            lanes: Vec::new(),
+            fed: Vec::new(),
+            batches: 0,
+            gone: Counters::default(),
+            gone_withheld: BTreeMap::new(),
+            recalled: Vec::new(),
+        }
     }
 
     /// Processes a batch; lines come out in order.
     pub fn feed(&mut self, batch: Batch, out: &mut dyn FnMut(Line)) {
         let index = self.lane(&batch.origin, out);
+        self.batches += 1;
+        if let Some(fed) = self.fed.get_mut(index) {
+            *fed = self.batches;
+        }
         let Some((_, lane)) = self.lanes.get_mut(index) else { return };
         for observation in batch.observations {
             lane.feed(observation, out);
@@ -157,7 +176,10 @@ impl Pipeline {
     /// How often each expected filter withheld a hit, by its id.
     pub fn withheld(&self) -> Vec<WithheldBy> {
         let mut all: BTreeMap<&str, (&str, u64)> = BTreeMap::new();
-        for (id, (title, count)) in self.lanes.iter().flat_map(|(_, lane)| lane.withheld()) {
+        let present = self.lanes.iter().flat_map(|(_, lane)| lane.withheld());
+        let gone =
+            self.gone_withheld.iter().map(|(id, (title, count))| (&**id, (&**title, *count)));
+        for (id, (title, count)) in present.chain(gone) {
             all.entry(id).or_insert((title, 0)).1 += count;
         }
         let by = |(id, (title, count)): (&str, (&str, u64))| WithheldBy {
@@ -204,15 +226,24 @@ impl Pipeline {
 
     /// Index of the lane of this origin, made where there is none.
     fn lane(&mut self, origin: &Arc<Origin>, out: &mut dyn FnMut(Line)) -> usize {
-        let known =
-            |(known, _): &(Arc<Origin>, Lane)| Arc::ptr_eq(known, origin) || known == origin;
-        if let Some(index) = self.lanes.iter().position(known) {
+        // A source gives the same origin again and again: that is told without a look into it.
+        let same = self.lanes.iter().position(|(known, _)| Arc::ptr_eq(known, origin));
+        let known = same.or_else(|| self.lanes.iter().position(|(known, _)| known == origin));
+        if let Some(index) = known {
             return index;
         }
         if self.lanes.len() >= MAX_LANES {
-            let (_, mut oldest) = self.lanes.remove(0);
-            oldest.finish(out);
-            self.gone.add(oldest.counters());
+            let silent = self.fed.iter().enumerate().min_by_key(|(_, fed)| **fed);
+            let index = silent.map_or(0, |(index, _)| index);
+            self.fed.remove(index);
+            let (_, mut silent) = self.lanes.remove(index);
+            silent.finish(out);
+            self.gone.add(silent.counters());
+            for (id, (title, count)) in silent.withheld() {
+                let first = || (title.to_owned(), 0);
+                let sum = self.gone_withheld.entry(id.to_owned()).or_insert_with(first);
+                sum.1 += count;
+            }
         }
         let mut lane = Lane::new(origin, &self.rules, &self.settings);
         let recalled = self.recalled.iter().position(|state| state.origin == **origin);
@@ -220,6 +251,7 @@ impl Pipeline {
             lane.recall(self.recalled.swap_remove(index).sessions);
         }
         self.lanes.push((Arc::clone(origin), lane));
+        self.fed.push(self.batches);
         self.lanes.len() - 1
     }
 }

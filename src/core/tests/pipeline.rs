@@ -458,3 +458,47 @@ fn each_filter_tells_how_often_it_withheld() {
     assert_eq!((withheld[0].title.as_str(), withheld[0].count), ("Address client", 2));
     assert_eq!(bench.pipeline.counters().withheld, 2);
 }
+
+/// A log that many hosts were collected into: each keeps its own memory, however they take turns, and what
+/// has to go is what was silent for longest.
+#[test]
+fn hosts_take_turns_and_the_silent_one_goes() {
+    let mut bench = Bench::new();
+    let host = |n: usize| {
+        let origin = Origin {
+            host: format!("host-{n}").as_str().into(),
+            os: Os::Linux,
+            os_version: None,
+            boot_id: None,
+        };
+        Arc::new(origin)
+    };
+    let tool = process(7, 1, "/tmp/x", &["x"]);
+    let client = process(8, 1, "/usr/sbin/dhclient", &["dhclient"]);
+    let filtered = Handle { filter: Some(true), ..packet(9) };
+    // The first host withholds something, and then says nothing more.
+    bench.origin = host(0);
+    bench.see(0, Some(&client), opened(filtered.clone()));
+    bench.see(1, Some(&client), Kind::HandleAttached { handle: filtered });
+    let all = 1..1025;
+    for n in all.clone() {
+        bench.origin = host(n);
+        bench.see(2, Some(&tool), opened(packet(1)));
+        bench.see(3, Some(&tool), Kind::HandleAttached { handle: packet(1) });
+    }
+    for n in all {
+        bench.origin = host(n);
+        bench.see(4, Some(&tool), Kind::Promiscuous { handle: packet(1), on: true });
+    }
+    let lines = bench.finish();
+    let of = |host: &str| {
+        let own = findings(&lines).into_iter().filter(|found| found.host.name.as_str() == host);
+        own.map(|found| found.rule.level).collect::<Vec<_>>()
+    };
+    // Forgotten in between, its handle would be a new one, and promiscuous alone matches no rule.
+    for n in [1, 512, 1024] {
+        assert_eq!(of(&format!("host-{n}")).last(), Some(&Level::High), "host {n}");
+    }
+    let withheld = bench.pipeline.withheld();
+    assert_eq!((withheld.len(), withheld[0].count), (1, 1), "what is gone is counted");
+}
