@@ -23,14 +23,24 @@
 //! | `emulate` | real capture handles, to try detection from end to end |
 //! | [`MacosPlatform`] | what the program asks of an operating system |
 
+mod bytes;
 pub mod decode;
+#[cfg_attr(not(target_os = "macos"), allow(dead_code))]
 mod emulate;
 pub mod eslogger;
+#[cfg_attr(not(target_os = "macos"), allow(dead_code))]
 mod ffi;
 pub mod holders;
+pub mod libproc;
+pub mod links;
+#[cfg(target_os = "macos")]
+mod live;
 pub mod names;
-mod platform;
+pub mod poll;
 pub mod profile;
 pub mod raw;
+pub mod schedule;
+pub mod stats;
 
-pub use platform::MacosPlatform;
+#[cfg(target_os = "macos")]
+pub use live::MacosPlatform;

@@ -1,0 +1,10 @@
+//! What asks a running macOS: nothing here can be run elsewhere, so as little as possible is decided here.
+
+mod coverage;
+mod ffi;
+mod kernel;
+mod platform;
+mod sensor;
+mod snapshot;
+
+pub use platform::MacosPlatform;
