@@ -40,8 +40,11 @@ enum kind {
 
 enum { AF_INET = 2, AF_INET6 = 10, AF_PACKET = 17, AF_XDP = 44 };
 enum { SOCK_STREAM = 1, SOCK_RAW = 3, SOCK_PACKET = 10 };
-enum { SOL_PACKET = 263, SOL_XDP = 283 };
-enum { PACKET_ADD_MEMBERSHIP = 1, PACKET_DROP_MEMBERSHIP = 2, PACKET_RX_RING = 5, PACKET_FANOUT = 18 };
+enum { SOL_PACKET = 263 };
+enum { PACKET_ADD_MEMBERSHIP = 1, PACKET_DROP_MEMBERSHIP = 2, PACKET_RX_RING = 5 };
+/* include/uapi/linux/bpf.h: commands and program types. */
+enum { BPF_PROG_LOAD = 5, BPF_PROG_ATTACH = 8, BPF_LINK_CREATE = 28 };
+enum { SOCKET_FILTER = 1, SCHED_CLS = 3, SCHED_ACT = 4, XDP = 6, CGROUP_SKB = 8, NETFILTER = 32 };
 enum { IFF_PROMISC = 0x100, S_IFMT = 0170000, S_IFSOCK = 0140000 };
 
 /* Set by the loader: the kernel has control groups of version 1 in use. */
@@ -65,15 +68,17 @@ struct who {
 	u32 pidns;
 	u32 user;
 	char comm[16];
+	u32 execs;	/* how often it, and those that it is a copy of, executed something */
+	u32 unused;
 };
 
 struct handle_event {
 	struct who who;
-	u64 inode;
+	u64 inode;	/* or the program's number */
 	u32 net;	/* the socket's, or the interface's */
 	s32 ifindex;
 	u16 family;
-	u16 type;
+	u16 type;	/* of the socket, or of the program */
 	u16 protocol;	/* host byte order */
 	u16 on;
 	char interface[16];
@@ -85,8 +90,6 @@ struct handle_event {
 /* Parts of `data`, in this order. Paths are their components, last one first, each ended by a zero byte. */
 struct process_event {
 	struct who who;
-	u64 device;	/* of the image */
-	u64 inode;
 	u64 args_length; /* of all arguments */
 	u32 owner;	/* of the image */
 	u16 image;	/* bytes of the image's path */
@@ -101,7 +104,8 @@ struct process_event {
 enum {
 	IMAGE_DELETED = 1,
 	IMAGE_UNNAMED = 2, /* a file that never had a name: memfd */
-	CUT = 4,	   /* a path is longer than what is kept */
+	IMAGE_CUT = 4,	   /* its path is longer than what is kept: the first directories are missing */
+	CWD_CUT = 8,
 };
 
 /* Makes the compiler keep a check that the verifier needs and that it could do without. */
@@ -167,6 +171,8 @@ static inline_always void identify(struct who *who, struct task_struct *task, u1
 	who->pid = READ(task, tgid);
 	struct task_struct *leader = READ(task, group_leader);
 	who->start = READ(leader, start_boottime);
+	who->execs = READ(task, self_exec_id);
+	who->unused = 0;
 	read_kernel(who->comm, sizeof(who->comm), &task->comm);
 }
 
@@ -264,7 +270,7 @@ static inline_always struct kernfs_node *old_group(struct task_struct *task)
 }
 
 /* Appends the components of a path up to the root of its mount namespace to the data in `scratch`. */
-ONCE u32 components(u64 end, u64 from, u64 in)
+ONCE u32 components(u64 end, u64 from, u64 in, u32 cut)
 {
 	u32 zero = 0;
 	struct process_event *event = map_lookup(&scratch, &zero);
@@ -292,7 +298,7 @@ ONCE u32 components(u64 end, u64 from, u64 in)
 			end += size & (2 * NAME - 1);
 		dentry = parent;
 	}
-	event->who.flags |= CUT;
+	event->who.flags |= cut;
 	return end;
 }
 
@@ -360,9 +366,6 @@ int executed(u64 *ctx)
 	struct mm_struct *mm = READ(task, mm);
 	struct file *file = READ(mm, exe_file);
 	struct inode *inode = READ(file, f_inode);
-	struct super_block *block = READ(inode, i_sb);
-	event->device = READ(block, s_dev);
-	event->inode = READ(inode, i_ino);
 	event->owner = READ(inode, i_uid.val);
 	struct dentry *dentry = READ(file, f_path.dentry);
 	u64 end = 0;
@@ -375,7 +378,7 @@ int executed(u64 *ctx)
 		/* include/linux/dcache.h: d_unhashed. */
 		if (!READ(dentry, d_hash.pprev))
 			event->who.flags |= IMAGE_DELETED;
-		end = components(0, (u64)dentry, (u64)READ(file, f_path.mnt));
+		end = components(0, (u64)dentry, (u64)READ(file, f_path.mnt), IMAGE_CUT);
 	}
 	BOUND(end);
 	if (end > PATHS)
@@ -383,7 +386,7 @@ int executed(u64 *ctx)
 	event->image = end;
 	struct fs_struct *fs = READ(task, fs);
 	u64 before = end;
-	end = components(end, (u64)READ(fs, pwd.dentry), (u64)READ(fs, pwd.mnt));
+	end = components(end, (u64)READ(fs, pwd.dentry), (u64)READ(fs, pwd.mnt), CWD_CUT);
 	BOUND(end);
 	if (end > PATHS)
 		return 0;
@@ -494,6 +497,20 @@ static inline_always void of_socket(struct handle_event *event, struct socket *s
 	event->net = READ(net, ns.inum);
 	event->family = READ(sk, __sk_common.skc_family);
 	event->type = READ(sock, type);
+	if (event->family != AF_PACKET)
+		event->protocol = READ(sk, sk_protocol);
+}
+
+/* What needs no more than the socket and a yes or no. */
+ONCE int tell(u64 at, u32 kind, u32 on)
+{
+	struct handle_event *event = begin(kind);
+	if (!event)
+		return 0;
+	of_socket(event, (void *)at);
+	event->on = on;
+	end(event);
+	return 0;
 }
 
 ONCE int tell_opened(u64 at, u32 family, u32 protocol)
@@ -583,18 +600,6 @@ static inline_always int bound(u64 *ctx)
 	return tell_bound((u64)sock, family, words[0], words[1]);
 }
 
-ONCE int tell_ring(u64 at)
-{
-	struct socket *sock = (void *)at;
-	struct handle_event *event = begin(RING);
-	if (!event)
-		return 0;
-	of_socket(event, sock);
-	event->on = 1;
-	end(event);
-	return 0;
-}
-
 static inline_always int option(u64 *ctx)
 {
 	struct socket *sock = (void *)ctx[0];
@@ -620,21 +625,7 @@ static inline_always int option(u64 *ctx)
 	}
 	if (name != PACKET_RX_RING)
 		return 0;
-	return tell_ring((u64)sock);
-}
-
-ONCE int tell_received(u64 at)
-{
-	struct socket *sock = (void *)at;
-	struct handle_event *event = begin(RECEIVE);
-	if (!event)
-		return 0;
-	of_socket(event, sock);
-	struct sock *sk = READ(sock, sk);
-	if (event->family != AF_PACKET)
-		event->protocol = READ(sk, sk_protocol);
-	end(event);
-	return 0;
+	return tell((u64)sock, RING, 1);
 }
 
 /* Right before the socket is handed to the receiver: SCM_RIGHTS, pidfd_getfd, and others. */
@@ -645,7 +636,69 @@ static inline_always int received(u64 *ctx)
 	if ((READ(inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return 0;
 	struct socket *sock = READ(file, private_data);
-	return family_of(sock) ? tell_received((u64)sock) : 0;
+	return family_of(sock) ? tell((u64)sock, RECEIVE, 0) : 0;
+}
+
+/* ---- programs of others ---- */
+
+static inline_always int sees_packets(u32 type)
+{
+	return type == SOCKET_FILTER || type == SCHED_CLS || type == SCHED_ACT || type == XDP ||
+	       type == CGROUP_SKB || type == NETFILTER;
+}
+
+/* A program was loaded; without one, something was attached: where and what, the looks find out. */
+ONCE int tell_program(u64 at)
+{
+	struct bpf_prog *program = (void *)at;
+	struct handle_event *event = begin(BPF);
+	if (!event)
+		return 0;
+	event->net = event->who.net;
+	if (program) {
+		struct bpf_prog_aux *aux = READ(program, aux);
+		event->inode = READ(aux, id);
+		event->type = READ(program, type);
+		event->on = READ(aux, used_map_cnt) != 0;
+	}
+	end(event);
+	return 0;
+}
+
+/* kernel/bpf/syscall.c: bpf_prog_new_fd, for whoever gets a descriptor. Only the loader has the first. */
+static inline_always int program(u64 *ctx)
+{
+	struct bpf_prog *program = (void *)ctx[0];
+	struct bpf_prog_aux *aux = READ(program, aux);
+	if (!sees_packets(READ(program, type)) || READ(aux, refcnt.counter) != 1)
+		return 0;
+	return tell_program((u64)program);
+}
+
+static inline_always int attaches(u32 command)
+{
+	return command == BPF_PROG_ATTACH || command == BPF_LINK_CREATE;
+}
+
+HOOK("lsm/bpf_prog")
+int lsm_program(u64 *ctx)
+{
+	return program(ctx);
+}
+HOOK("lsm/bpf")
+int lsm_attached(u64 *ctx)
+{
+	return attaches(ctx[0]) ? tell_program(0) : 0;
+}
+HOOK("fexit/security_bpf_prog")
+int fexit_program(u64 *ctx)
+{
+	return program(ctx);
+}
+HOOK("fentry/security_bpf")
+int fentry_attached(u64 *ctx)
+{
+	return attaches(ctx[0]) ? tell_program(0) : 0;
 }
 
 HOOK("lsm/socket_post_create")
@@ -697,26 +750,7 @@ int closed(u64 *ctx)
 {
 	struct file *file = (void *)ctx[1];
 	struct socket *sock = READ(file, private_data);
-	if (!family_of(sock))
-		return 0;
-	struct handle_event *event = begin(CLOSE);
-	if (!event)
-		return 0;
-	of_socket(event, sock);
-	end(event);
-	return 0;
-}
-
-ONCE int tell_filter(u64 at, u32 on)
-{
-	struct socket *sock = (void *)at;
-	struct handle_event *event = begin(FILTER);
-	if (!event)
-		return 0;
-	of_socket(event, sock);
-	event->on = on;
-	end(event);
-	return 0;
+	return family_of(sock) ? tell((u64)sock, CLOSE, 0) : 0;
 }
 
 /* Whether a classic filter drops anything: a lone `ret` of other than 0 passes all (libpcap attaches it
@@ -738,7 +772,7 @@ static inline_always int filter(struct sock *sk, u16 on)
 	if (!is_handle(READ(sk, __sk_common.skc_family), READ(sk, sk_type)))
 		return 0;
 	struct socket *sock = READ(sk, sk_socket);
-	return sock ? tell_filter((u64)sock, on) : 0;
+	return sock ? tell((u64)sock, FILTER, on) : 0;
 }
 
 /* net/core/filter.c: called with a copy of struct sock_fprog, whose program is still user space's. */
@@ -749,6 +783,13 @@ int filtered(u64 *ctx)
 	if ((s32)ctx[2] != 0)
 		return 0;
 	return filter((void *)ctx[1], drops(READ(program, len), READ(program, filter)));
+}
+
+/* A filter of eBPF, SO_ATTACH_BPF: what it lets pass is not known. */
+HOOK("fexit/sk_attach_bpf")
+int filtered_bpf(u64 *ctx)
+{
+	return (s32)ctx[2] == 0 ? filter((void *)ctx[1], 1) : 0;
 }
 
 HOOK("fexit/sk_detach_filter")

@@ -80,17 +80,12 @@ struct sock {
 	u16 sk_protocol;
 	struct socket *sk_socket;
 };
-struct super_block {
-	u32 s_dev;
-};
 struct inode {
 	u16 i_mode;
 	struct {
 		u32 val;
 	} i_uid;
-	struct super_block *i_sb;
 	unsigned long i_ino;
-	u32 i_nlink;
 };
 struct socket {
 	short type;
@@ -118,7 +113,6 @@ struct dentry {
 	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
-	struct inode *d_inode;
 };
 struct path {
 	struct vfsmount *mnt;
@@ -217,6 +211,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
 	u64 start_boottime;
+	u64 self_exec_id;
 	struct cred *cred;
 	char comm[16];
 	struct fs_struct *fs;
@@ -225,6 +220,19 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 	struct mm_struct *mm;
+};
+struct bpf_prog_aux {
+	struct {
+		long counter;
+	} refcnt;
+	u32 used_map_cnt;
+	u32 id;
+};
+/* Numbers are compared; the type must be an enumeration as the kernel's is. */
+enum bpf_prog_type { BPF_PROG_TYPE_UNSPEC };
+struct bpf_prog {
+	enum bpf_prog_type type;
+	struct bpf_prog_aux *aux;
 };
 struct sock_fprog {
 	u16 len;

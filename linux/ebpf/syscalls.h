@@ -8,14 +8,14 @@
  */
 
 enum { TS_COMPAT = 2 };
-enum { SOL_SOCKET = 1, SO_ATTACH_FILTER = 26, SO_DETACH_FILTER = 27, SCM_RIGHTS = 1 };
+enum { SOL_SOCKET = 1, SO_ATTACH_FILTER = 26, SO_DETACH_FILTER = 27, SO_ATTACH_BPF = 50, SCM_RIGHTS = 1 };
 enum { PACKET_MR_PROMISC = 1, SIOCSIFFLAGS = 0x8914, IORING_OP_SOCKET = 45 };
 enum { DESCRIPTORS = 16, MESSAGES = 4 };
 
-enum call { NONE, CALL_SOCKET, CALL_BIND, CALL_SETSOCKOPT, CALL_RECVMSG, CALL_RECVMMSG, CALL_GETFD, CALL_IOCTL };
+enum call { NONE, CALL_SOCKET, CALL_BIND, CALL_SETSOCKOPT, CALL_RECVMSG, CALL_RECVMMSG, CALL_GETFD, CALL_IOCTL, CALL_BPF };
 
 struct call_args {
-	u64 a, b, c, d, e;
+	u64 a, b, c, d;
 };
 
 /* arch/x86/entry/syscalls/syscall_64.tbl; from 512 on those of x32 programs. */
@@ -40,6 +40,8 @@ static inline_always enum call call_64(u32 number)
 	case 16:
 	case 514:
 		return CALL_IOCTL;
+	case 321:
+		return CALL_BPF;
 	}
 	return NONE;
 }
@@ -63,6 +65,8 @@ static inline_always enum call call_32(u32 number)
 		return CALL_GETFD;
 	case 54:
 		return CALL_IOCTL;
+	case 357:
+		return CALL_BPF;
 	}
 	return NONE;
 }
@@ -96,7 +100,7 @@ static inline_always struct socket *socket_of_file(struct file *file)
 	return READ(file, private_data);
 }
 
-static inline_always struct socket *socket_of(u32 fd)
+static inline_always struct file *file_of(u32 fd)
 {
 	struct task_struct *task = current_task();
 	struct files_struct *files = READ(task, files);
@@ -106,7 +110,12 @@ static inline_always struct socket *socket_of(u32 fd)
 	struct file **slots = READ(table, fd);
 	struct file *file = NULL;
 	read_kernel(&file, sizeof(file), slots + fd);
-	return socket_of_file(file);
+	return file;
+}
+
+static inline_always struct socket *socket_of(u32 fd)
+{
+	return socket_of_file(file_of(fd));
 }
 
 static inline_always void call_socket(struct call_args *args, s32 fd)
@@ -159,7 +168,8 @@ static inline_always void call_setsockopt(struct call_args *args, u32 compat)
 {
 	s32 level = args->b;
 	s32 name = args->c;
-	if (level == SOL_SOCKET ? name != SO_ATTACH_FILTER && name != SO_DETACH_FILTER : level != SOL_PACKET)
+	if (level == SOL_SOCKET ? name != SO_ATTACH_FILTER && name != SO_DETACH_FILTER && name != SO_ATTACH_BPF
+				: level != SOL_PACKET)
 		return;
 	struct socket *sock = socket_of(args->a);
 	if (!sock)
@@ -168,7 +178,7 @@ static inline_always void call_setsockopt(struct call_args *args, u32 compat)
 	if (!family)
 		return;
 	if (level == SOL_SOCKET) {
-		u16 on = 0;
+		u16 on = name == SO_ATTACH_BPF;
 		if (name == SO_ATTACH_FILTER) {
 			struct {
 				u16 len;
@@ -179,13 +189,13 @@ static inline_always void call_setsockopt(struct call_args *args, u32 compat)
 			read_user(&program, compat ? 8 : 16, (void *)args->d);
 			on = drops(program.len, (void *)(compat ? (u64)program.low : program.wide));
 		}
-		tell_filter((u64)sock, on);
+		tell((u64)sock, FILTER, on);
 		return;
 	}
 	if (family != AF_PACKET)
 		return;
 	if (name == PACKET_RX_RING) {
-		tell_ring((u64)sock);
+		tell((u64)sock, RING, 1);
 		return;
 	}
 	if (name != PACKET_ADD_MEMBERSHIP && name != PACKET_DROP_MEMBERSHIP)
@@ -205,7 +215,7 @@ ONCE int descriptor_received(u32 fd)
 {
 	struct socket *sock = socket_of(fd);
 	if (sock && family_of(sock))
-		tell_received((u64)sock);
+		tell((u64)sock, RECEIVE, 0);
 	return 0;
 }
 
@@ -266,30 +276,49 @@ ONCE int tell_flags(u64 from)
 	return 0;
 }
 
-SEC("raw_tp/sys_exit")
+static inline_always void call_bpf(struct call_args *args, u32 result)
+{
+	u32 command = args->a;
+	if (attaches(command)) {
+		tell_program(0);
+		return;
+	}
+	struct file *file = command == BPF_PROG_LOAD ? file_of(result) : NULL;
+	if (!file)
+		return;
+	struct bpf_prog *program = READ(file, private_data);
+	if (sees_packets(READ(program, type)))
+		tell_program((u64)program);
+}
+
+/* All system calls come through here: what is of no interest has to leave with few instructions, and so
+ * without a helper. Programs of this type may read what is in the registers directly. */
+SEC("tp_btf/sys_exit")
 int call_ended(u64 *ctx)
 {
 	struct pt_regs *regs = (void *)ctx[0];
 	s32 result = ctx[1];
-	u32 number = READ(regs, orig_ax);
+	if (result < 0)
+		return 0;
+	u32 number = regs->orig_ax;
 	enum call call = call_64(number);
 	enum call call32 = number == 102 ? CALL_SOCKET : call_32(number);
-	if ((call == NONE && call32 == NONE) || result < 0)
+	if (call == NONE && call32 == NONE)
 		return 0;
 	struct task_struct *task = current_task();
 	u32 compat = READ(task, thread_info.status) & TS_COMPAT;
 	struct call_args args;
 	if (!compat) {
-		args.a = READ(regs, di);
-		args.b = READ(regs, si);
-		args.c = READ(regs, dx);
-		args.d = READ(regs, r10);
+		args.a = regs->di;
+		args.b = regs->si;
+		args.c = regs->dx;
+		args.d = regs->r10;
 	} else {
 		call = call32;
-		args.a = (u32)READ(regs, bx);
-		args.b = (u32)READ(regs, cx);
-		args.c = (u32)READ(regs, dx);
-		args.d = (u32)READ(regs, si);
+		args.a = (u32)regs->bx;
+		args.b = (u32)regs->cx;
+		args.c = (u32)regs->dx;
+		args.d = (u32)regs->si;
 		if (number == 102) {
 			u32 parts[4] = {};
 			call = call_of_socketcall(args.a);
@@ -326,6 +355,9 @@ int call_ended(u64 *ctx)
 	case CALL_IOCTL:
 		if ((u32)args.b == SIOCSIFFLAGS)
 			tell_flags(args.c);
+		break;
+	case CALL_BPF:
+		call_bpf(&args, result);
 		break;
 	default:
 		break;

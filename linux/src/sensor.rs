@@ -76,8 +76,8 @@ impl Sensor for LinuxSensor {
         // Executions that end soon take their arguments with them. auditd raises itself likewise.
         let _ = ffi::raise_priority(PRIORITY);
         let home = Home::find();
-        let desk = Desk::default();
         let table = Shared::default();
+        let desk = Desk::new(table.clone());
         let Self { stop, interval, loaded } = *self;
         let mut events = Events::new(home.clone(), outlet, &desk);
         match loaded {

@@ -1,7 +1,7 @@
 //! The thread that looks for handles: each second everywhere, and soon after something happened there
 //! where it happened.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use bpfwatch_core::sensor::Outlet;
 use crate::clock;
 use crate::netns::Stranded;
 use crate::sensor_state::{Look, State};
-use crate::sensor_table::Said;
+use crate::sensor_table::{Said, Shared};
 
 /// After an execution, looks at these times in milliseconds: a tool opens its handle within them.
 const AFTER_EXEC: [u64; 7] = [5, 20, 40, 80, 160, 320, 500];
@@ -36,6 +36,8 @@ pub enum Note {
     Opened(u64),
     /// Something happened there that only a look can tell more of.
     Look(u64),
+    /// An eBPF program was loaded or attached, by a process in that network namespace.
+    Program(u64),
     /// Somebody set or cleared IFF_PROMISC of an interface: namespace, name, which, who.
     Flags(u64, Vec<u8>, bool, Arc<Process>),
     /// A process executed something, in that network namespace.
@@ -54,35 +56,38 @@ pub enum Note {
 struct Inbox {
     notes: Vec<Note>,
     overflowed: bool,
-    /// Processes whose forks and ends matter at once.
-    holders: HashSet<u32>,
     /// Until when the worker sleeps; a note that is due earlier wakes it.
     asleep_until: Option<Instant>,
     stop: bool,
 }
 
 /// Where notes go. Never blocks for longer than a lock.
-#[derive(Default)]
 pub struct Desk {
+    /// Forks and ends of those who hold a handle matter at once.
+    table: Shared,
     inbox: Mutex<Inbox>,
     bell: Condvar,
 }
 
 impl Desk {
+    /// For handles in `table`. Who holds its lock leaves no note of a fork or an end but one that cannot wait.
+    pub fn new(table: Shared) -> Self {
+        Self { table, inbox: Mutex::default(), bell: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves a note, and wakes the worker where it cannot wait until it wakes by itself.
     pub fn leave(&self, note: Note) {
-        let inbox = self.lock();
         let patience = match note {
-            Note::Fork(pid, _) | Note::Exit(pid) if !inbox.holders.contains(&pid) => None,
+            Note::Fork(pid, _) | Note::Exit(pid) if !self.table.lock().is_holder(pid) => None,
             Note::Exec(..) | Note::Opened(_) => Some(Duration::from_millis(PACE)),
             Note::Namespace(..) => None,
             _ => Some(Duration::ZERO),
         };
-        self.put(inbox, note, patience);
+        self.put(self.lock(), note, patience);
     }
 
     /// Leaves a note that cannot wait.
@@ -165,7 +170,7 @@ impl Worker {
     pub fn run(mut self, desk: &Desk, outlet: &Outlet) -> Result<(), Stranded> {
         let mut said = Vec::new();
         self.state.look(Look::First, &mut said)?;
-        self.offer(&mut said, desk, outlet);
+        self.offer(&mut said, outlet);
         let mut steady = Instant::now() + self.interval;
         let mut notes = Vec::new();
         loop {
@@ -189,7 +194,7 @@ impl Worker {
                     self.state.look_into(look, &namespaces, &mut said)?;
                 }
             }
-            self.offer(&mut said, desk, outlet);
+            self.offer(&mut said, outlet);
         }
     }
 
@@ -215,6 +220,10 @@ impl Worker {
             Note::Look(netns) => self.soon(netns, PACE),
             Note::Flags(netns, interface, on, actor) => {
                 self.state.setters.add(netns, interface, on, actor);
+                self.soon(netns, PACE);
+                self.link = true;
+            }
+            Note::Program(netns) => {
                 self.soon(netns, PACE);
                 self.link = true;
             }
@@ -253,7 +262,7 @@ impl Worker {
         namespaces.into_iter().collect()
     }
 
-    fn offer(&mut self, said: &mut Vec<Said>, desk: &Desk, outlet: &Outlet) {
+    fn offer(&mut self, said: &mut Vec<Said>, outlet: &Outlet) {
         if said.is_empty() {
             return;
         }
@@ -265,13 +274,15 @@ impl Worker {
             };
             outlet.offer(at, sensor, actor, kind);
         }
-        desk.lock().holders = self.state.holders().into_keys().collect();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bpfwatch_core::handle::{Handle, HandleKind};
+
     use super::*;
+    use crate::sensor_table::{Holder, Seen};
 
     fn waits(desk: &Desk, note: Note) -> Duration {
         let start = Instant::now();
@@ -290,8 +301,13 @@ mod tests {
 
     #[test]
     fn only_what_matters_wakes() {
-        let desk = Desk::default();
-        desk.lock().holders.insert(7);
+        let table = Shared::default();
+        let process = Arc::new(Process { start: Some(1), ..Process::from_pid(7) });
+        let handle = Handle::new(HandleKind::PacketSocket, 3);
+        let seen = Seen { handle, promiscuous: None };
+        let holders = vec![Holder { process, fd: 3 }];
+        table.lock().open(1, seen, holders, false, &mut Vec::new());
+        let desk = Desk::new(table);
         for note in [Note::Exec(1, 2), Note::Link, Note::Resync, Note::Fork(7, 8), Note::Exit(7)] {
             assert!(waits(&desk, note.clone()) < Duration::from_millis(500), "{note:?}");
         }
@@ -302,7 +318,7 @@ mod tests {
 
     #[test]
     fn too_many_notes_are_told_and_the_end_is_the_end() {
-        let desk = Desk::default();
+        let desk = Desk::new(Shared::default());
         for pid in 0..=NOTES as u32 {
             desk.leave(Note::Exit(pid));
         }

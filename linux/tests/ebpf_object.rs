@@ -98,5 +98,5 @@ fn the_verifier_takes_every_program() {
             loaded += 1;
         }
     }
-    assert_eq!(loaded, 16, "programs on functions and raw tracepoints");
+    assert_eq!(loaded, 20, "programs on functions and raw tracepoints");
 }

@@ -3,15 +3,15 @@
 
 use crate::netlink::{c_text, u16_at, u32_at, u64_at};
 
-/// Bytes that every event begins with: `struct who`.
-const WHO: usize = 72;
-/// Bytes of a handle event before its text.
-const HANDLE: usize = 120;
+/// Bytes of a handle event before its text; the first 80 of every event are `struct who`.
+const HANDLE: usize = 128;
 /// Bytes of an execution before its data.
-const PROCESS: usize = 112;
-/// `IMAGE_DELETED`, `IMAGE_UNNAMED`.
+const PROCESS: usize = 104;
+/// `IMAGE_DELETED`, `IMAGE_UNNAMED`, `IMAGE_CUT`, `CWD_CUT`.
 const DELETED: u16 = 1;
 const UNNAMED: u16 = 2;
+const IMAGE_CUT: u16 = 4;
+const CWD_CUT: u16 = 8;
 
 /// What happened: `enum kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +38,11 @@ pub enum What {
     Close,
     /// An interface's IFF_PROMISC was set or cleared.
     Flags,
+    /// An eBPF program that sees packets was loaded, or one was attached somewhere.
+    Program,
 }
 
-const WHATS: [What; 11] = [
+const WHATS: [What; 12] = [
     What::Fork,
     What::Exec,
     What::Exit,
@@ -52,6 +54,7 @@ const WHATS: [What; 11] = [
     What::Receive,
     What::Close,
     What::Flags,
+    What::Program,
 ];
 
 /// Who did it, when. Namespaces are inodes, numbers those of the initial namespaces.
@@ -83,6 +86,8 @@ pub struct Who {
     pub user_ns: u32,
     /// The kernel's short name.
     pub comm: Vec<u8>,
+    /// How often it, and those that it is a copy of, executed something.
+    pub execs: u32,
     flags: u16,
 }
 
@@ -112,7 +117,8 @@ impl Who {
             mnt: u32_at(bytes, 44)?,
             pid_ns: u32_at(bytes, 48)?,
             user_ns: u32_at(bytes, 52)?,
-            comm: c_text(bytes.get(56..WHO)?).to_vec(),
+            comm: c_text(bytes.get(56..72)?).to_vec(),
+            execs: u32_at(bytes, 72)?,
         })
     }
 }
@@ -122,7 +128,7 @@ impl Who {
 pub struct HandleRow {
     /// Who.
     pub who: Who,
-    /// Inode of the socket; 0 where it is not known.
+    /// Inode of the socket, or number of the program; 0 where it is not known.
     pub inode: u64,
     /// Network namespace of socket or interface.
     pub net: u32,
@@ -130,7 +136,7 @@ pub struct HandleRow {
     pub ifindex: i32,
     /// AF_PACKET, AF_XDP, AF_INET or AF_INET6.
     pub family: u16,
-    /// SOCK_RAW and so on.
+    /// SOCK_RAW and so on; the type of a program.
     pub socket_type: u16,
     /// EtherType or IP protocol; 0 for none.
     pub protocol: u16,
@@ -156,12 +162,16 @@ pub struct ProcessRow {
 pub struct ExecRow {
     /// Path of the image, from the root of its mount namespace.
     pub image: Vec<u8>,
+    /// It is longer than what an event carries: the first directories are missing.
+    pub image_cut: bool,
     /// The image has no name any more, or never had one.
     pub image_deleted: bool,
     /// User who owns the image, in the initial numbering.
     pub image_owner: u32,
     /// Working directory.
     pub cwd: Vec<u8>,
+    /// Its first directories are missing.
+    pub cwd_cut: bool,
     /// Control groups, in the form of `/proc/PID/cgroup`.
     pub cgroup: Vec<u8>,
     /// First arguments, each ended by a zero byte.
@@ -175,19 +185,19 @@ pub struct ExecRow {
 /// Reads an event of the ring `handles`; `None` for one that this version does not know.
 pub fn handle(bytes: &[u8]) -> Option<HandleRow> {
     let who = Who::read(bytes)?;
-    let unified = u32_at(bytes, 112)? as usize;
-    let size = u32_at(bytes, 116)? as usize;
+    let unified = u32_at(bytes, 120)? as usize;
+    let size = u32_at(bytes, 124)? as usize;
     let text = bytes.get(HANDLE..)?;
     Some(HandleRow {
         who,
-        inode: u64_at(bytes, 72)?,
-        net: u32_at(bytes, 80)?,
-        ifindex: u32_at(bytes, 84)?.cast_signed(),
-        family: u16_at(bytes, 88)?,
-        socket_type: u16_at(bytes, 90)?,
-        protocol: u16_at(bytes, 92)?,
-        on: u16_at(bytes, 94)? != 0,
-        interface: c_text(bytes.get(96..112)?).to_vec(),
+        inode: u64_at(bytes, 80)?,
+        net: u32_at(bytes, 88)?,
+        ifindex: u32_at(bytes, 92)?.cast_signed(),
+        family: u16_at(bytes, 96)?,
+        socket_type: u16_at(bytes, 98)?,
+        protocol: u16_at(bytes, 100)?,
+        on: u16_at(bytes, 102)? != 0,
+        interface: c_text(bytes.get(104..120)?).to_vec(),
         cgroup: control_groups(text.get(..unified)?, text.get(unified..size)?),
     })
 }
@@ -204,19 +214,21 @@ pub fn process(bytes: &[u8]) -> Option<ProcessRow> {
         data = rest;
         Some(part)
     };
-    let (image, cwd) = (part(100)?, part(102)?);
-    let (unified, old) = (part(104)?, part(106)?);
-    let (args_head, args_tail) = (part(108)?.to_vec(), part(110)?.to_vec());
+    let (image, cwd) = (part(92)?, part(94)?);
+    let (unified, old) = (part(96)?, part(98)?);
+    let (args_head, args_tail) = (part(100)?.to_vec(), part(102)?.to_vec());
     let image = if who.flags & UNNAMED != 0 { [b"/", c_text(image)].concat() } else { path(image) };
     let exec = ExecRow {
         image,
+        image_cut: who.flags & IMAGE_CUT != 0,
         image_deleted: who.flags & DELETED != 0,
-        image_owner: u32_at(bytes, 96)?,
+        image_owner: u32_at(bytes, 88)?,
         cwd: path(cwd),
+        cwd_cut: who.flags & CWD_CUT != 0,
         cgroup: control_groups(unified, old),
         args_head,
         args_tail,
-        args_length: u64_at(bytes, 88)?,
+        args_length: u64_at(bytes, 80)?,
     };
     Some(ProcessRow { who, exec: Some(Box::new(exec)) })
 }
@@ -260,12 +272,13 @@ mod tests {
             bytes.extend(number.to_ne_bytes());
         }
         bytes.extend(b"tcpdump\0\0\0\0\0\0\0\0\0");
+        bytes.extend(7u32.to_ne_bytes());
+        bytes.extend([0; 4]);
         bytes
     }
 
     fn execution(flags: u16, image: &[u8]) -> Vec<u8> {
         let mut bytes = who(2, flags);
-        bytes.extend([0; 16]);
         bytes.extend(6u64.to_ne_bytes());
         bytes.extend(0u32.to_ne_bytes());
         for part in [image.len(), 0, 13, 9, 6, 0] {
@@ -280,13 +293,15 @@ mod tests {
     fn an_execution() {
         let row = process(&execution(0, b"ls\0bin\0usr\0")).unwrap();
         assert_eq!((row.who.start(), row.who.pid, row.who.user_ns), (123, 20, 28));
-        assert_eq!(row.who.comm, b"tcpdump");
+        assert_eq!((&row.who.comm[..], row.who.execs), (&b"tcpdump"[..], 7));
         let exec = row.exec.unwrap();
         assert_eq!(exec.image, b"/usr/bin/ls");
         assert_eq!(exec.cwd, b"/");
         assert_eq!(exec.cgroup, b"0::/user/session\n1:v1:/kubepods");
         assert_eq!(exec.args_head, b"ls\0-l\0");
         assert!(!exec.image_deleted && exec.args_tail.is_empty() && exec.args_length == 6);
+        let cut = |flags| process(&execution(flags, b"ls\0")).unwrap().exec.unwrap();
+        assert!(cut(4).image_cut && !cut(4).cwd_cut && cut(8).cwd_cut && !cut(8).image_cut);
         let exec = process(&execution(3, b"memfd:x\0")).unwrap().exec.unwrap();
         assert_eq!((exec.image, exec.image_deleted), (b"/memfd:x".to_vec(), true));
     }
@@ -297,7 +312,7 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(process(&whole[..end]), None, "{end}");
         }
-        assert_eq!(process(&who(12, 0)), None);
+        assert_eq!(process(&who(13, 0)), None);
         assert_eq!(process(&who(0, 0)), None);
         assert_eq!(process(&who(1, 0)).unwrap().exec, None);
         assert_eq!(handle(&who(4, 0)), None);

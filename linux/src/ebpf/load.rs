@@ -51,12 +51,16 @@ impl Hook {
                 ("lsm_bound", "socket_bind"),
                 ("lsm_option", "socket_setsockopt"),
                 ("lsm_received", "file_receive"),
+                ("lsm_program", "bpf_prog"),
+                ("lsm_attached", "bpf"),
             ],
             Hook::Fentry => &[
                 ("fexit_opened", "security_socket_post_create"),
                 ("fexit_bound", "security_socket_bind"),
                 ("fexit_option", "security_socket_setsockopt"),
                 ("fexit_received", "security_file_receive"),
+                ("fexit_program", "security_bpf_prog"),
+                ("fentry_attached", "security_bpf"),
             ],
             Hook::Tracepoints => &[("call_ended", "sys_exit")],
         }
@@ -64,9 +68,10 @@ impl Hook {
 }
 
 /// Programs on functions, beside those of LSM or fentry. They tell results and ends.
-const FUNCTIONS: [(&str, &str); 4] = [
+const FUNCTIONS: [(&str, &str); 5] = [
     ("closed", "sock_close"),
     ("filtered", "sk_attach_filter"),
+    ("filtered_bpf", "sk_attach_bpf"),
     ("unfiltered", "sk_detach_filter"),
     ("promiscuous", "dev_set_promiscuity"),
 ];

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bpfwatch_core::handle::{Handle, HandleKey, HandleKind};
 use bpfwatch_core::observation::Kind;
 use bpfwatch_core::process::Process;
+use bpfwatch_core::program::BpfProgram;
 use bpfwatch_core::sensor::{Offer, Outlet};
 use bpfwatch_core::text::Text;
 
@@ -19,6 +20,7 @@ use super::load::Loaded;
 use crate::clock::Clocks;
 use crate::decode;
 use crate::proc_facts::{self, Reader};
+use crate::programs::info;
 use crate::raw::{PacketRow, RawIpRow};
 use crate::sensor_table::{Holder, Said, Seen, Shared, Table};
 use crate::sensor_worker::{Desk, Note};
@@ -31,6 +33,8 @@ const AF_INET6: u16 = 10;
 const COUNT: Duration = Duration::from_secs(1);
 /// Handle events that are read before others have their turn.
 const BURST: usize = 512;
+/// The execution of a process that opened a handle is waited for so long.
+const PATIENCE: Duration = Duration::from_millis(2);
 /// Processes that are known; over it all are read from /proc again when they open something.
 const KNOWN: usize = 16_384;
 
@@ -41,6 +45,15 @@ const NAMESPACES: usize = 4096;
 struct Known {
     process: Arc<Process>,
     start: u64,
+    /// How often it and its parents had executed something then; `None` for one that a walk found.
+    execs: Option<u32>,
+}
+
+impl Known {
+    /// Whether it stands for the process of an event: no later execution is yet to be read.
+    fn is(&self, who: &Who) -> bool {
+        self.start == who.start() && self.execs.is_none_or(|execs| execs == who.execs)
+    }
 }
 
 /// What is needed besides the rings.
@@ -100,10 +113,37 @@ impl Source {
 
     /// A process that a walk over all of them found.
     pub fn learn(&mut self, process: &Arc<Process>) {
+        self.learn_at(process, None);
+    }
+
+    fn learn_at(&mut self, process: &Arc<Process>, execs: Option<u32>) {
         if let Some(start) = process.start
             && self.known.len() < KNOWN
         {
-            self.known.insert(process.pid, Known { process: Arc::clone(process), start });
+            let process = Arc::clone(process);
+            self.known.insert(process.pid, Known { process, start, execs });
+        }
+    }
+
+    /// Reads the ring of processes, until it has what the handles need. A record that another processor has
+    /// begun holds up those behind it for a moment.
+    fn read_processes(&mut self, handles: &[HandleRow], processes: &mut Vec<ProcessRow>) {
+        let began = Instant::now();
+        loop {
+            while let Some(item) = self.loaded.processes.next() {
+                processes.extend(layout::process(&item));
+            }
+            let told = |who: &Who| {
+                self.known.get(&who.pid).is_some_and(|known| known.is(who))
+                    || processes.iter().any(|row| {
+                        (row.who.pid, row.who.start_ns, row.who.execs)
+                            == (who.pid, who.start_ns, who.execs)
+                    })
+            };
+            if began.elapsed() >= PATIENCE || handles.iter().all(|row| told(&row.who)) {
+                break;
+            }
+            std::thread::sleep(PATIENCE / 40);
         }
     }
 
@@ -118,9 +158,7 @@ impl Source {
             {
                 handles.extend(layout::handle(&item));
             }
-            while let Some(item) = self.loaded.processes.next() {
-                processes.extend(layout::process(&item));
-            }
+            self.read_processes(&handles, &mut processes);
             let whole = handles.len() < BURST;
             // Nearly in order by themselves: each processor writes its own.
             handles.sort_by_key(|row| row.who.monotonic_ns);
@@ -216,7 +254,7 @@ impl Source {
             (What::Exec, Some(exec)) => {
                 let process = Arc::new(around.reader.executed(who, exec));
                 around.starts.insert(who.pid, process.start);
-                self.learn(&process);
+                self.learn_at(&process, Some(who.execs));
                 self.namespace(who, around.desk);
                 (process, Kind::Executed)
             }
@@ -233,7 +271,8 @@ impl Source {
                 if let Some(process) = parent
                     && self.known.len() < KNOWN
                 {
-                    self.known.insert(who.pid, Known { process, start });
+                    let execs = Some(who.execs);
+                    self.known.insert(who.pid, Known { process, start, execs });
                 }
                 if table.is_holder(who.ppid) {
                     around.desk.leave_now(Note::Fork(who.ppid, who.pid));
@@ -269,6 +308,10 @@ impl Source {
         if row.who.what == What::Flags {
             let actor = self.actor(row, around.reader);
             around.desk.leave(Note::Flags(netns, row.interface.clone(), row.on, actor));
+            return;
+        }
+        if row.who.what == What::Program {
+            self.program(row, table, around);
             return;
         }
         if row.inode == 0 {
@@ -330,6 +373,25 @@ impl Source {
         }
     }
 
+    /// A program was loaded, or attached: what else it is, and where it is attached, the looks tell.
+    fn program(&mut self, row: &HandleRow, table: &mut Table, around: &mut Surroundings<'_>) {
+        let known = info::packet_type(u32::from(row.socket_type));
+        // Without maps it can tell nobody: the looks leave such ones out too.
+        if let Some((name, kind)) = known.filter(|(_, kind)| row.on || !info::needs_maps(*kind)) {
+            let program = BpfProgram {
+                program_type: Some(Text::from(name)),
+                uid: Some(row.who.uid),
+                ..BpfProgram::default()
+            };
+            let program = Some(Box::new(program));
+            let handle = Handle { program, ..Handle::new(kind, row.inode) };
+            let holder = Holder { process: self.actor(row, around.reader), fd: 0 };
+            let seen = Seen { handle, promiscuous: None };
+            table.open(0, seen, vec![holder], false, &mut self.said);
+        }
+        around.desk.leave_now(Note::Program(u64::from(row.net)));
+    }
+
     /// The process that an event names: as its last execution left it, with what the event tells anew.
     fn actor(&self, row: &HandleRow, reader: &mut Reader) -> Arc<Process> {
         let who = &row.who;
@@ -342,7 +404,7 @@ impl Source {
     }
 
     fn last_execution(&self, who: &Who, reader: &mut Reader) -> Process {
-        if let Some(known) = self.known.get(&who.pid).filter(|known| known.start == who.start()) {
+        if let Some(known) = self.known.get(&who.pid).filter(|known| known.is(who)) {
             return Process::clone(&known.process);
         }
         // Its execution was lost, or there are too many processes.

@@ -2,6 +2,7 @@
 //!
 //! A process may be gone by the time its event is read: what the event does not carry stays unknown then.
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,11 +55,15 @@ impl Reader {
     pub fn executed(&mut self, who: &Who, exec: &ExecRow) -> Process {
         let mut process = Process::default();
         self.of_event(who, &exec.cgroup, &mut process);
-        process.image = Some(Text::from_bytes_limited(&exec.image, PATH_LIMIT));
+        let image = whole(who, "exe", &exec.image, exec.image_cut);
+        let cwd = whole(who, "cwd", &exec.cwd, exec.cwd_cut);
+        process.image = Some(Text::from_bytes_limited(&image, PATH_LIMIT));
         process.image_deleted = Some(exec.image_deleted);
         process.image_owner = Some(exec.image_owner);
-        process.cwd = Some(Text::from_bytes_limited(&exec.cwd, PATH_LIMIT));
-        process.image_writable_dir = self.writable_at(who, &exec.image);
+        process.cwd = Some(Text::from_bytes_limited(&cwd, PATH_LIMIT));
+        // A path without its first directories is no path.
+        let is_path = image.starts_with(b"/");
+        process.image_writable_dir = if is_path { self.writable_at(who, &image) } else { None };
         process.args = self.arguments_of(who, exec);
         process
     }
@@ -134,6 +139,19 @@ impl Reader {
         let tail = exec.args_tail.strip_suffix(b"\0").unwrap_or(&exec.args_tail);
         Some(Arguments::from_ends(&exec.args_head, tail, exec.args_length - 1, count))
     }
+}
+
+/// A path that an event told. One that is `cut` is asked for anew; of a process that is gone, what is left of it
+/// stands after dots.
+fn whole<'a>(who: &Who, link: &str, told: &'a [u8], cut: bool) -> Cow<'a, [u8]> {
+    if !cut {
+        return Cow::Borrowed(told);
+    }
+    let asked = alive(who).and_then(|dir| dir.link(link)).map(|path| {
+        let end = path.strip_suffix(b" (deleted)").map_or(path.len(), <[u8]>::len);
+        path[..end].to_vec()
+    });
+    Cow::Owned(asked.unwrap_or_else(|| [b"...", told].concat()))
 }
 
 /// The line of systemd's hierarchy of version 1, after a line break; empty where there is none, `None` where
