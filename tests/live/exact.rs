@@ -83,7 +83,11 @@ fn a_thousand(test: &str, scope: &str, run: impl FnOnce(&Scratch, &[&str]) -> Ou
     watch.read_for(Duration::from_secs(4));
     let (_, lines) = watch.stop();
 
-    let lost: Vec<&Value> = lines.iter().filter(|line| line["type"] == "lost").collect();
+    // Processes are shed first, and what else this machine does may be a flood.
+    let lost: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["why"].as_str().is_some_and(|why| why.contains("handles")))
+        .collect();
     assert!(lost.is_empty(), "{lost:?}");
     let all = read(&path);
     for kind in ["handle_opened", "handle_attached", "handle_closed"] {
