@@ -217,7 +217,8 @@ impl Command {
         let mut found = Self::default();
         let Some((_, query)) = uri.split_once('?') else { return found };
         for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-            match name {
+            // The API server reads names as it reads values: `comm%61nd=` is a command too.
+            match unescaped(name).as_str() {
                 "command" if found.command.len() < 256 => found.command.push(unescaped(value)),
                 "container" => found.container = Some(unescaped(value)),
                 "stdin" => found.flags.push(("stdin", value == "true" || value == "1")),

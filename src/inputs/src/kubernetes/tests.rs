@@ -49,6 +49,8 @@ fn an_exec_is_told_by_its_address() {
     assert_eq!(json(&record, "tty"), true);
     assert_eq!(json(&record, "responseStatus.code"), 201);
     assert_eq!(json(&record, "annotations.authorization.k8s.io/decision"), "allow");
+    let hidden = event(request("get", "pods", Some("exec"), "/x?comm%61nd=tcpdump", Value::Null));
+    assert_eq!(json(&hidden, "command"), serde_json::json!(["tcpdump"]));
     let mut refused = request("create", "pods", Some("attach"), "/x", Value::Null);
     refused["responseStatus"]["code"] = 403.into();
     refused["impersonatedUser"] = serde_json::json!({"username": "admin"});

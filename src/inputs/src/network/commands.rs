@@ -41,11 +41,15 @@ impl<'a> Command<'a> {
         }
         // `update:10.0.0.5@pts/0:admin:monitor session 1 (SUCCESS)` (NX-OS)
         if mnemonic.ends_with("AAA_ACCOUNTING_MESSAGE") {
-            let mut parts = rest.splitn(4, ':');
-            let (_, from, user) = (parts.next()?, parts.next()?, parts.next()?);
-            let command = parts.next()?.trim();
+            let (_, rest) = rest.split_once(':')?;
+            // An IPv6 address has colons of its own; a console has no address.
+            let (source, rest) = match rest.split_once('@') {
+                Some((source, rest)) if !source.contains(' ') => (source, rest),
+                _ => ("", rest),
+            };
+            let mut parts = rest.splitn(3, ':');
+            let (line, user, command) = (parts.next()?, parts.next()?, parts.next()?.trim());
             let command = command.rsplit_once(" (").map_or(command, |(command, _)| command);
-            let (source, line) = from.split_once('@').unwrap_or((from, ""));
             let (source, line) = (some(source), some(line));
             return Some(Self { text: command, user: some(user), source, line, ..known })
                 .filter(is_whole);

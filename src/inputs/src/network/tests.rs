@@ -54,6 +54,18 @@ fn nexus_tacacs_and_that_somebody_configured() {
         "bob",
         "configure terminal ; monitor session 1",
     );
+    for from in ["2001:db8::5@pts/0", "console0"] {
+        expect(
+            &format!(
+                "2026 Nov 24 02:45:17 nx1 %AAA-6-AAA_ACCOUNTING_MESSAGE: update:{from}:bob:monitor session 1 (SUCCESS)"
+            ),
+            "nx1",
+            "cisco",
+            "2026-11-24T02:45:17.000000Z",
+            "bob",
+            "monitor session 1",
+        );
+    }
     expect(
         "Nov 24 02:45:17\t10.1.1.1\tcarol\ttty2\t10.9.9.9\tstop\ttask_id=7\tservice=shell\tpriv-lvl=15\tcmd=monitor capture point ip cef P Gi0/1 both <cr>",
         "10.1.1.1",
