@@ -4,13 +4,14 @@
 //! |---|---|
 //! | [`layers`] | the files that it is read from, and how they come together |
 //! | [`input`] | `[[input]]`: files that are followed |
-//! | [`sink`], [`network`] | `[[sink]]`; what sinks over the network have in common |
+//! | [`sink`], [`kind`], [`network`] | `[[sink]]`; which keys a transport takes; what sinks over the network have in common |
 //! | [`daemon`] | heartbeat, status, metrics, hardening |
 //! | [`secret`] | files of secrets |
 //! | [`wrong`] | what is wrong, and where |
 
 mod daemon;
 mod input;
+mod kind;
 mod layers;
 pub mod managed;
 mod network;

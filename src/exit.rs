@@ -122,10 +122,12 @@ impl Failure {
 /// The message of an I/O error without Rust's ` (os error 2)`.
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once(')').map_or("", |(_, rest)| rest));
     }
+    plain
 }
 
 impl fmt::Display for Failure {

@@ -7,6 +7,7 @@ use bpfwatch_delivery::tls::TlsFiles;
 use bpfwatch_delivery::transport::FILE_MODE;
 use serde::Deserialize;
 
+use super::kind::Kind;
 use super::network::{self, Compression, Http, HttpKeys, Spool, SpoolKeys};
 use super::secret::SecretFile;
 use super::syslog::{self, Facility, FramingKey, Header, Layout, Receiver, SyslogKeys};
@@ -146,79 +147,6 @@ struct Keys {
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
     spool: Option<SpoolKeys>,
-}
-
-/// The value of `transport`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Stdout,
-    File,
-    Pipe,
-    Syslog,
-    Udp,
-    Tcp,
-    Tls,
-    Otlp,
-    Webhook,
-}
-
-/// The keys of TLS.
-const TLS: [&str; 3] = ["ca", "certificate", "key"];
-
-impl Kind {
-    const ALL: [Self; 9] = [
-        Self::Stdout,
-        Self::File,
-        Self::Pipe,
-        Self::Syslog,
-        Self::Udp,
-        Self::Tcp,
-        Self::Tls,
-        Self::Otlp,
-        Self::Webhook,
-    ];
-
-    /// As written.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::File => "file",
-            Self::Pipe => "pipe",
-            Self::Syslog => "syslog",
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Otlp => "otlp",
-            Self::Webhook => "webhook",
-        }
-    }
-
-    /// Whether it takes a key beside `format` and `transport`.
-    fn takes(self, key: &str) -> bool {
-        let own: &[&str] = match self {
-            Self::Stdout => &[],
-            Self::File => &["path", "mode", "sync"],
-            Self::Pipe => &["path", "mode"],
-            Self::Syslog => &["socket", "facility", "header", "limit"],
-            Self::Udp => &["address", "facility", "header", "limit", "spool"],
-            Self::Tcp => &["address", "facility", "header", "limit", "framing", "spool"],
-            Self::Tls => {
-                &["address", "facility", "header", "limit", "framing", "server_name", "spool"]
-            }
-            Self::Otlp => &["url", "proxy", "compression", "token_file", "spool"],
-            Self::Webhook => {
-                &["url", "proxy", "compression", "token_file", "signing_key_file", "spool"]
-            }
-        };
-        let tls = matches!(self, Self::Tls | Self::Otlp | Self::Webhook);
-        own.contains(&key) || (tls && TLS.contains(&key))
-    }
-
-    /// Whether it takes formats of several lines.
-    fn takes_blocks(self) -> bool {
-        matches!(self, Self::Stdout | Self::File)
-    }
 }
 
 impl Keys {

@@ -11,6 +11,7 @@ use bpfwatch_core::finding::{Host, Line, Lost, SinkHealth};
 use bpfwatch_core::sink::{Backlog, BacklogState, Sink};
 use bpfwatch_core::time::Timestamp;
 
+use crate::exit::plain;
 use crate::wiring::now;
 use crate::{config, output};
 
@@ -247,7 +248,7 @@ fn serve(mut sink: Box<dyn Sink>, lines: &Receiver<Arc<Line>>, account: &Account
             Err(RecvTimeoutError::Disconnected) => {
                 let last = sink.flush();
                 if let Err(error) = last {
-                    output::warn(&format!("sink {}: {error}", sink.name()));
+                    output::warn(&format!("sink {}: {}", sink.name(), plain(&error)));
                 }
                 return;
             }
@@ -256,7 +257,7 @@ fn serve(mut sink: Box<dyn Sink>, lines: &Receiver<Arc<Line>>, account: &Account
         account.failed.fetch_add(1, Ordering::Relaxed);
         {
             let mut outcome = account.outcome();
-            outcome.error = Some(error.to_string());
+            outcome.error = Some(plain(&error));
             outcome.mended = false;
         }
         if error.kind() == ErrorKind::BrokenPipe {
@@ -264,7 +265,7 @@ fn serve(mut sink: Box<dyn Sink>, lines: &Receiver<Arc<Line>>, account: &Account
         }
         if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             warned = Some(Instant::now());
-            output::warn(&format!("sink {}: {error}", sink.name()));
+            output::warn(&format!("sink {}: {}", sink.name(), plain(&error)));
         }
     }
 }
