@@ -8,7 +8,13 @@ use bpfwatch_core::process::{CodeIdentity, Process};
 use bpfwatch_core::text::Text;
 use bpfwatch_core::time::Timestamp;
 
+use crate::names;
 use crate::raw::{CS_SIGNED, CS_VALID, EsProcess, Event, Message, UNCHANGED};
+
+/// The group whose members may open BPF devices where Wireshark's ChmodBPF is installed.
+pub const ACCESS_GROUP: &str = "access_bpf";
+/// All BPF devices, where a change is about none in particular.
+const ALL_DEVICES: &str = "/dev/bpf*";
 
 /// What a message means; `None` for files other than BPF devices and for changes that loosen nothing.
 ///
@@ -46,6 +52,22 @@ pub fn observation(message: Message, sensor: &Arc<str>) -> Option<Observation> {
             }
             let kind = Kind::AccessLoosened { path, mode: None, uid, gid };
             (self::process(process), kind)
+        }
+        Event::GroupAdd { instigator, group } => {
+            if group.as_str() != ACCESS_GROUP {
+                return None;
+            }
+            let path = Text::from(ALL_DEVICES);
+            let kind = Kind::AccessLoosened { path, mode: None, uid: None, gid: None };
+            (self::process(instigator.map_or(process, |instigator| *instigator)), kind)
+        }
+        Event::ProfileRemove { instigator, identifier } => {
+            if !identifier.as_str().starts_with(names::BUNDLE_ID) {
+                return None;
+            }
+            let why = format!("configuration profile {} was removed", identifier.as_str());
+            let kind = Kind::Lost { count: 0, why: Text::from(why) };
+            (self::process(instigator.map_or(process, |instigator| *instigator)), kind)
         }
     };
     Some(observed(at, sensor, actor, kind))
@@ -146,6 +168,28 @@ mod tests {
             panic!("another group is wider")
         };
         assert_eq!(of(Event::SetMode { path: "/tmp/x".into(), mode: 0o666 }), None);
+    }
+
+    #[test]
+    fn a_member_of_the_group_may_capture() {
+        let add = |group: &str| {
+            let instigator = EsProcess { pid: 7, pidversion: 70, ..EsProcess::default() };
+            of(Event::GroupAdd { instigator: Some(Box::new(instigator)), group: group.into() })
+        };
+        assert_eq!(add("staff"), None);
+        assert!(matches!(add(ACCESS_GROUP), Some(Kind::AccessLoosened { .. })));
+    }
+
+    #[test]
+    fn our_own_profile_is_missed() {
+        let remove = |identifier: &str| {
+            of(Event::ProfileRemove { instigator: None, identifier: identifier.into() })
+        };
+        assert_eq!(remove("com.example.wifi"), None);
+        let Some(Kind::Lost { why, .. }) = remove("io.github.bpfwatch.settings") else {
+            panic!("not said")
+        };
+        assert!(why.as_str().contains("io.github.bpfwatch.settings"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::decode;
 use crate::holders::Holders;
-use crate::raw::{EsProcess, Event, Message};
+use crate::raw::{self, EsProcess, Event, Message};
 
 /// The decoder. One serves all threads.
 #[derive(Debug, Clone)]
@@ -117,6 +117,27 @@ struct Events {
     exit: Option<de::IgnoredAny>,
     setmode: Option<SetMode>,
     setowner: Option<SetOwner>,
+    od_group_add: Option<GroupAdd>,
+    profile_remove: Option<ProfileRemove>,
+}
+
+#[derive(Deserialize)]
+struct GroupAdd {
+    instigator: Option<Box<Proc>>,
+    #[serde(default)]
+    error_code: i32,
+    group_name: Text,
+}
+
+#[derive(Deserialize)]
+struct ProfileRemove {
+    instigator: Option<Box<Proc>>,
+    profile: Profile,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    identifier: Text,
 }
 
 #[derive(Deserialize)]
@@ -223,6 +244,15 @@ impl Record {
             Events { setowner: Some(SetOwner { target, uid, gid }), .. } => {
                 Event::SetOwner { path: target.into_text(), uid, gid }
             }
+            // One that failed changed nothing.
+            Events { od_group_add: Some(add), .. } if add.error_code == 0 => Event::GroupAdd {
+                instigator: add.instigator.map(|process| Box::new((*process).into())),
+                group: add.group_name,
+            },
+            Events { profile_remove: Some(remove), .. } => Event::ProfileRemove {
+                instigator: remove.instigator.map(|process| Box::new((*process).into())),
+                identifier: remove.profile.identifier,
+            },
             _ => return Ok(None),
         };
         Ok(Some(Message { at: self.time, process: self.process.into(), event }))
@@ -230,21 +260,14 @@ impl Record {
 }
 
 impl File {
-    /// Its path. Of a truncated one nobody says how long it was: at least a byte more.
     fn into_text(self) -> Text {
-        if self.path_truncated {
-            let kept = self.path.as_str().as_bytes();
-            return Text::from_bytes_cut(kept, kept.len() as u64 + 1);
-        }
-        self.path
+        raw::path(self.path, self.path_truncated)
     }
 }
 
 impl From<Proc> for EsProcess {
     fn from(process: Proc) -> Self {
         let stat = process.executable.as_ref().and_then(|file| file.stat.as_ref());
-        let given = |text: Option<Text>| text.filter(|text| !text.as_str().is_empty());
-        let cdhash = process.cdhash.filter(|hash| hash.bytes().any(|digit| digit != b'0'));
         Self {
             pid: process.audit_token.pid,
             pidversion: process.audit_token.pidversion,
@@ -258,9 +281,9 @@ impl From<Proc> for EsProcess {
                 Tty::Path(path) => path,
             }),
             codesigning_flags: process.codesigning_flags,
-            signing_id: given(process.signing_id),
-            team_id: given(process.team_id),
-            cdhash: cdhash.map(|hash| Text::from(hash.to_ascii_lowercase())),
+            signing_id: process.signing_id.and_then(raw::given),
+            team_id: process.team_id.and_then(raw::given),
+            cdhash: process.cdhash.as_deref().and_then(raw::cdhash),
             platform_binary: process.is_platform_binary,
         }
     }

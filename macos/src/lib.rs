@@ -1,5 +1,5 @@
-//! macOS: what the system can show about packet capture. None of it is watched live yet: the platform
-//! says so, signal by signal, and what works today.
+//! macOS: what the system can show about packet capture. The live part has not run on a Mac yet: what decides
+//! is pure, and tested elsewhere.
 //!
 //! | question | source | needs | what it cannot see |
 //! |---|---|---|---|
@@ -19,9 +19,13 @@
 //! | [`decode`] | messages to observations |
 //! | [`holders`] | when a BPF device is released, from events alone |
 //! | [`eslogger`] | recorded messages, as eslogger(1) prints them |
+//! | [`sequence`], [`grade`] | lost messages; how much can be seen, and why not more |
+//! | [`stats`], [`libproc`], [`poll`] | the kernel's tables, taken apart and compared look by look |
+//! | [`links`], [`schedule`] | interfaces that are promiscuous without a descriptor; when to look |
+//! | `live` | all that asks a running macOS |
 //! | [`names`], [`profile`] | what deployment goes by, and a configuration profile for MDM |
 //! | `emulate` | real capture handles, to try detection from end to end |
-//! | [`MacosPlatform`] | what the program asks of an operating system |
+//! | `MacosPlatform` | what the program asks of an operating system |
 
 mod bytes;
 pub mod decode;
@@ -30,6 +34,7 @@ mod emulate;
 pub mod eslogger;
 #[cfg_attr(not(target_os = "macos"), allow(dead_code))]
 mod ffi;
+pub mod grade;
 pub mod holders;
 pub mod libproc;
 pub mod links;
@@ -40,6 +45,7 @@ pub mod poll;
 pub mod profile;
 pub mod raw;
 pub mod schedule;
+pub mod sequence;
 pub mod stats;
 
 #[cfg(target_os = "macos")]

@@ -78,6 +78,17 @@ impl Table {
         all.map(|holder| (holder.pid, Arc::clone(holder))).collect()
     }
 
+    /// Whether the device with that minor is open.
+    pub fn has(&self, minor: u64) -> bool {
+        u32::try_from(minor).is_ok_and(|minor| self.entries.contains_key(&minor))
+    }
+
+    /// Whether that process has one.
+    pub fn is_holder(&self, pid: u32) -> bool {
+        let mut all = self.entries.values().flat_map(|entry| &entry.holders);
+        all.any(|holder| holder.pid == pid)
+    }
+
     /// Whether a descriptor made the interface promiscuous.
     pub fn is_promiscuous_on(&self, interface: &str) -> bool {
         let mut rows = self.entries.values().map(|entry| &entry.row);

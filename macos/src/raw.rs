@@ -63,6 +63,40 @@ pub enum Event {
         /// New group.
         gid: u32,
     },
+    /// `ES_EVENT_TYPE_NOTIFY_OD_GROUP_ADD` (132, macOS 14): somebody was added to a group.
+    GroupAdd {
+        /// Who asked the directory service for it; absent when that process is gone.
+        instigator: Option<Box<EsProcess>>,
+        /// Name of the group.
+        group: Text,
+    },
+    /// `ES_EVENT_TYPE_NOTIFY_PROFILE_REMOVE` (127, macOS 14): a configuration profile was removed.
+    ProfileRemove {
+        /// Who asked for it; absent when that process is gone.
+        instigator: Option<Box<EsProcess>>,
+        /// `PayloadIdentifier` of the profile.
+        identifier: Text,
+    },
+}
+
+/// A path as told. Of one that the kernel cut nobody says how long it was: at least a byte more.
+pub fn path(path: Text, is_truncated: bool) -> Text {
+    if is_truncated {
+        let kept = path.as_str().as_bytes();
+        return Text::from_bytes_cut(kept, kept.len() as u64 + 1);
+    }
+    path
+}
+
+/// A name that is empty where there is none.
+pub fn given(name: Text) -> Option<Text> {
+    (!name.as_str().is_empty()).then_some(name)
+}
+
+/// A code directory hash in hexadecimal; zeros stand for none.
+pub fn cdhash(hexadecimal: &str) -> Option<Text> {
+    let any = hexadecimal.bytes().any(|digit| digit != b'0');
+    any.then(|| Text::from(hexadecimal.to_ascii_lowercase()))
 }
 
 /// The uid or gid that chown(2) leaves alone: -1.

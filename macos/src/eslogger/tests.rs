@@ -198,3 +198,27 @@ fn is_recognised_whatever_the_order_of_keys() {
     ));
     assert!(!eslogger.sniff(b"mach_time audit_token"));
 }
+
+#[test]
+fn what_opens_the_way_for_others_is_said_of_who_asked_for_it() {
+    let add = |error: i32, instigator: Value| {
+        decode(&record(
+            8,
+            json!({"od_group_add": {
+                "instigator": instigator, "error_code": error, "group_name": "access_bpf",
+                "member": {"member_type": 0, "member_value": {"name": "eve"}},
+                "node_name": "/Local/Default", "db_path": null,
+            }}),
+        ))
+        .unwrap()
+    };
+    let asked = add(0, process(77, 770, "/usr/sbin/dseditgroup")).unwrap();
+    assert!(matches!(asked.kind, Kind::AccessLoosened { .. }));
+    assert_eq!(asked.actor.unwrap().pid, 77);
+    assert_eq!(add(0, Value::Null).unwrap().actor.unwrap().pid, 4343);
+    assert_eq!(add(1, Value::Null), None);
+    let removed = json!({"profile_remove": {
+        "instigator": null, "profile": {"identifier": "io.github.bpfwatch", "uuid": "x"},
+    }});
+    assert!(matches!(kind(removed), Some(Kind::Lost { .. })));
+}

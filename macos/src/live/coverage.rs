@@ -9,10 +9,9 @@ use bpfwatch_core::platform::{Check, CheckState};
 use nix::unistd::{Group, geteuid};
 
 use super::kernel::Kernel;
-use super::sensor;
-
-/// The group that Wireshark's ChmodBPF makes.
-const ACCESS_GROUP: &str = "access_bpf";
+use super::{es, sensor};
+use crate::decode::{self, ACCESS_GROUP};
+use crate::grade::Grade;
 
 /// What nothing here tells of.
 const GAPS: [(&str, &str); 2] = [
@@ -32,10 +31,35 @@ fn check(name: &str, state: CheckState, detail: String, mend: Option<&str>) -> C
 
 /// One check for each source that the sensor uses, then what none of them sees.
 pub fn checks() -> Vec<Check> {
-    let mut out = vec![descriptors(), holders(), route()];
+    let mut out = endpoint_security();
+    out.extend([descriptors(), holders(), route()]);
     let blind =
         |(name, why): &(&str, &str)| check(name, CheckState::Blind, (*why).to_owned(), None);
     out.extend(GAPS.iter().map(blind));
+    out
+}
+
+/// Both clients are made once, and each signal that they give is said.
+fn endpoint_security() -> Vec<Check> {
+    const SIGNALS: [(&str, &str); 4] = [
+        ("opens of BPF devices", "NOTIFY_OPEN and NOTIFY_CLOSE"),
+        ("executions", "NOTIFY_EXEC, NOTIFY_FORK and NOTIFY_EXIT"),
+        ("access to capture devices", "NOTIFY_SETMODE and NOTIFY_SETOWNER"),
+        ("members of group access_bpf", "NOTIFY_OD_GROUP_ADD, macOS 14 and later"),
+    ];
+    let refusal = es::probe().err();
+    let grade = refusal.clone().map_or(Grade::Full, Grade::WithoutEndpointSecurity);
+    let state = if refusal.is_none() { CheckState::Ok } else { CheckState::Warning };
+    let mend = refusal.as_ref().map(crate::grade::Refusal::mend);
+    let mut out = vec![check("grade", state, grade.to_string(), mend)];
+    let state = if refusal.is_none() { CheckState::Ok } else { CheckState::Blind };
+    out.extend(SIGNALS.iter().map(|(name, source)| {
+        let detail = match &refusal {
+            None => format!("by Endpoint Security, {source}"),
+            Some(refusal) => format!("need Endpoint Security, {source}: {refusal}"),
+        };
+        check(name, state, detail, None)
+    }));
     out
 }
 
@@ -82,7 +106,7 @@ fn devices() -> Check {
         for entry in fs::read_dir("/dev")? {
             let entry = entry?;
             let path = entry.path();
-            if !path.to_str().is_some_and(crate::decode::is_bpf_device) {
+            if !path.to_str().is_some_and(decode::is_bpf_device) {
                 continue;
             }
             count += 1;

@@ -113,6 +113,11 @@ impl Kernel {
         Ok(Look { rows, holders, is_complete })
     }
 
+    /// The next look asks all processes.
+    pub fn doubt(&mut self) {
+        self.swept = None;
+    }
+
     fn who_holds(&mut self, pids: impl IntoIterator<Item = u32>) -> BTreeMap<u32, Vec<u32>> {
         let mut out: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for pid in pids {

@@ -1,6 +1,9 @@
 //! What asks a running macOS: nothing here can be run elsewhere, so as little as possible is decided here.
 
+mod convert;
 mod coverage;
+mod es;
+mod events;
 mod ffi;
 mod kernel;
 mod platform;

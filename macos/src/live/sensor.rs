@@ -1,5 +1,6 @@
 //! The live sensor: one thread that looks at the kernel's tables, steadily and some times more after an event.
-//! What wakes it is a route socket (an interface changed) and whoever writes to its pipe.
+//! What wakes it is a route socket (an interface changed) and whoever writes to its pipe: the clients of
+//! Endpoint Security, where there are any, whose messages it then takes.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,8 +19,11 @@ use nix::net::if_::InterfaceFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use super::events::Events;
+use super::ffi;
 use super::kernel::{Kernel, now};
 use super::snapshot::with_ancestors;
+use crate::grade::Grade;
 use crate::links::Links;
 use crate::poll::{Said, Table};
 use crate::schedule::Schedule;
@@ -39,6 +43,7 @@ pub struct MacosSensor {
     woken: UnixStream,
     stop: Arc<AtomicBool>,
     idle: u64,
+    events: Events,
 }
 
 fn fail(what: &str, error: &io::Error) -> SensorError {
@@ -60,8 +65,10 @@ impl MacosSensor {
         };
         let (wake, woken) = pipe().map_err(|error| fail("a pipe", &error))?;
         Kernel::new().rows().map_err(|error| fail("debug.bpf_stats", &error))?;
+        let wake = Arc::new(wake);
         Ok(Self {
-            wake: Arc::new(wake),
+            events: Events::new(&wake),
+            wake,
             woken,
             stop: Arc::default(),
             idle: settings.scan_interval_ms.max(10),
@@ -75,7 +82,7 @@ impl Sensor for MacosSensor {
     }
 
     fn via(&self) -> Option<String> {
-        Some("debug.bpf_stats and libproc, without Endpoint Security".to_owned())
+        Some(self.events.grade().to_string())
     }
 
     fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
@@ -87,7 +94,7 @@ impl Sensor for MacosSensor {
         })
     }
 
-    fn run(self: Box<Self>, outlet: &Outlet) -> Result<(), SensorError> {
+    fn run(mut self: Box<Self>, outlet: &Outlet) -> Result<(), SensorError> {
         let route = match route_socket() {
             Ok(route) => Some(route),
             Err(error) => {
@@ -107,8 +114,16 @@ impl Sensor for MacosSensor {
             processes: Arc::from(PROCESSES),
             interfaces: Arc::from(LINKS),
         };
+        self.events.tell(outlet);
+        if self.events.grade() == Grade::Full {
+            state.list();
+        }
+        let mut is_more = false;
         loop {
-            let wait = state.schedule.next().saturating_sub(state.millis()).min(WAIT);
+            let mut wait = state.schedule.next().saturating_sub(state.millis()).min(WAIT);
+            if is_more {
+                wait = 0;
+            }
             let (woken, changed) = wait_for(&self.woken, route.as_ref(), wait)
                 .map_err(|error| fail("poll", &error))?;
             if woken {
@@ -125,7 +140,20 @@ impl Sensor for MacosSensor {
                 let at = state.millis();
                 state.schedule.event(at);
             }
+            let wanted = self.events.take(outlet, &state.table);
+            is_more = wanted.is_more;
             let at = state.millis();
+            if wanted.is_event {
+                state.schedule.event(at);
+            }
+            if self.events.retry(outlet) || wanted.is_resync {
+                state.list();
+            }
+            if wanted.is_release {
+                state.kernel.doubt();
+                state.look(at);
+                state.schedule.event(at);
+            }
             if state.schedule.take(at, state.table.is_busy() || state.links.is_pending()) {
                 state.look(at);
             }
@@ -175,6 +203,16 @@ impl State<'_> {
         let held = |name: &str| table.is_promiscuous_on(name);
         for kind in self.links.update(&promiscuous(), held, at) {
             self.outlet.offer(now(), &self.interfaces, None, kind);
+        }
+    }
+
+    /// Says which processes there are, for ancestry.
+    fn list(&mut self) {
+        for pid in ffi::pids().unwrap_or_default() {
+            if let Some(process) = self.kernel.read(pid) {
+                let process = Some(Arc::new(process));
+                self.outlet.offer(now(), &self.processes, process, Kind::Running);
+            }
         }
     }
 
