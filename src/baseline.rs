@@ -81,6 +81,8 @@ pub struct Group {
     pub interfaces: BTreeSet<String>,
     /// Protocols.
     pub protocols: BTreeSet<String>,
+    /// Tags of eBPF programs.
+    pub programs: BTreeSet<String>,
     /// Some command lines, redacted.
     pub lines: BTreeSet<String>,
     /// There were more command lines, or one that is not whole.
@@ -247,6 +249,7 @@ impl Group {
             users: BTreeSet::new(),
             interfaces: BTreeSet::new(),
             protocols: BTreeSet::new(),
+            programs: BTreeSet::new(),
             lines: BTreeSet::new(),
             more_lines: false,
             promiscuous: false,
@@ -274,6 +277,8 @@ impl Group {
             self.filtered &= handle.filter == Some(true);
             self.interfaces.extend(handle.interface.as_ref().map(|name| name.to_string()));
             self.protocols.extend(handle.protocol.as_ref().map(|name| name.to_string()));
+            let tag = handle.program.as_ref().and_then(|program| program.tag.as_ref());
+            self.programs.extend(tag.map(|tag| tag.to_string()));
         }
         let Some(process) = seen.process else { return };
         self.users.extend(process.user.clone().or(process.uid.map(|uid| uid.to_string())));

@@ -70,6 +70,8 @@ pub struct State {
     processes: BTreeMap<u32, u64>,
     new_processes: VecDeque<(u32, Instant)>,
     ways: HashMap<u64, Way>,
+    /// The last look listed traffic control too.
+    deep: bool,
     refreshed: Option<(Instant, Duration)>,
     searched: Option<(Instant, Duration)>,
     /// New handles whose holders no look found, though events should tell of both.
@@ -93,6 +95,7 @@ impl State {
             processes: BTreeMap::new(),
             new_processes: VecDeque::new(),
             ways: HashMap::new(),
+            deep: false,
             refreshed: None,
             searched: None,
             untold: HashMap::new(),
@@ -214,6 +217,7 @@ impl State {
         if traffic && all {
             self.beyond.listed();
         }
+        self.deep = traffic;
         let depth = Depth { links: look != Look::Woken, traffic };
         for netns in namespaces {
             let Some(way) = self.ways.get(netns).cloned() else { continue };
@@ -475,7 +479,7 @@ impl State {
 
     /// Checks known holders, looks for new ones where none is left, and for further ones now and then.
     fn check_holders(&mut self, said: &mut Vec<Said>) {
-        let entries: Vec<_> = self
+        let mut entries: Vec<_> = self
             .table
             .lock()
             .entries()
@@ -485,6 +489,8 @@ impl State {
             .collect();
         let mut orphans = HashSet::new();
         let grips: HashSet<Grip> = entries.iter().map(|(_, grip, ..)| grip.clone()).collect();
+        // Programs live without a holder, and there can be hundreds of them.
+        entries.retain(|(key, ..)| self.deep || !key.kind.is_program());
         for (key, grip, netns, since, holders) in entries {
             let mut gone = Vec::new();
             for holder in &holders {

@@ -149,6 +149,10 @@ fn selection(key: &Key, group: &Group) -> Vec<(&'static str, Vec<String>)> {
         if !group.protocols.is_empty() {
             fields.push(("Protocol", group.protocols.iter().map(|name| literal(name)).collect()));
         }
+        // Another program of the same loader is another thing.
+        if !group.programs.is_empty() {
+            fields.push(("ProgramTag", group.programs.iter().map(|tag| literal(tag)).collect()));
+        }
     }
     // A service has few ways of being started; where there are more, the unit must do.
     if key.unit.is_some() && !group.more_lines && !group.lines.is_empty() {

@@ -7,6 +7,7 @@ use bpfwatch_core::handle::{Handle, HandleKind, SocketType};
 use bpfwatch_core::observation::{Kind, Observation, Origin};
 use bpfwatch_core::pipeline::{Batch, Pipeline, Settings};
 use bpfwatch_core::process::{Ancestor, CodeIdentity, Process};
+use bpfwatch_core::program::BpfProgram;
 use bpfwatch_core::rules::RuleFile;
 use bpfwatch_core::scope::Scope;
 
@@ -38,7 +39,12 @@ fn sensor() -> Process {
 
 /// The process attaches a packet socket to all protocols.
 fn capture(os: Os, process: Process) -> Batch {
-    let handle = match os {
+    let handle = packet_handle(os);
+    through(handle, os, process)
+}
+
+fn packet_handle(os: Os) -> Handle {
+    match os {
         Os::Linux => Handle {
             protocol: Some("ETH_P_ALL".into()),
             socket_type: Some(SocketType::Raw),
@@ -47,7 +53,11 @@ fn capture(os: Os, process: Process) -> Batch {
             ..Handle::new(HandleKind::PacketSocket, 9)
         },
         _ => Handle { interface: Some("em0".into()), ..Handle::new(HandleKind::Bpf, 9) },
-    };
+    }
+}
+
+/// The process captures through that handle.
+fn through(handle: Handle, os: Os, process: Process) -> Batch {
     let actor = Some(Arc::new(process));
     let kinds = [
         Kind::HandleOpened { handle: handle.clone(), pre_existing: false },
@@ -117,6 +127,32 @@ fn a_service_is_expected_from_then_on() {
     }
     assert_eq!(findings(&set, batch), [], "{file}");
     assert_eq!(file, learnt(Os::Linux, sensor()), "the same again");
+}
+
+#[test]
+fn a_program_is_expected_by_its_tag() {
+    let batch = |tag: &str| {
+        let program = BpfProgram {
+            tag: Some(tag.into()),
+            attached: vec!["tcx/ingress".into()],
+            ..BpfProgram::default()
+        };
+        let handle = Handle {
+            interface: Some("eth0".into()),
+            program: Some(Box::new(program)),
+            ..Handle::new(HandleKind::TcProgram, 9)
+        };
+        through(handle, Os::Linux, sensor())
+    };
+    let set = rules(None);
+    let mut baseline = Baseline::default();
+    let lines = findings(&set, batch("00112233445566aa"));
+    lines.iter().for_each(|line| baseline.line(line, &set));
+    let file = text(&baseline, Timestamp::from_secs(1_800_000_100), "test");
+    assert!(file.contains("ProgramTag: "), "{file}");
+    let with = rules(Some(&file));
+    assert!(findings(&with, batch("00112233445566aa")).is_empty());
+    assert!(!findings(&with, batch("00112233445566ab")).is_empty());
 }
 
 #[test]
