@@ -2,7 +2,7 @@
 //! because the crates for it know no EVFILT_JAIL.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_int, c_uint, c_void};
+use std::ffi::{CStr, CString, c_int, c_uint, c_void};
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -229,6 +229,52 @@ pub fn mounts() -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         }
     }
     Err(io::ErrorKind::OutOfMemory.into())
+}
+
+/// A descriptor of inotify(2) that does not block. zig's libc is of 14.0 and has no such function, so it is
+/// the system call itself (sys/kern/syscalls.master, sys/sys/specialfd.h of 15.0).
+///
+/// # Errors
+/// As the call has them. On a kernel older than 15.0 the process would be killed: ask for its release first.
+pub fn inotify() -> io::Result<OwnedFd> {
+    const SYS_SPECIALFD: c_int = 577;
+    const SPECIALFD_INOTIFY: c_int = 2;
+    /// IN_NONBLOCK and IN_CLOEXEC.
+    const FLAGS: c_int = 0x4 | 0x10_0000;
+    let flags = FLAGS;
+    let size = size_of::<c_int>();
+    // SAFETY: the kernel reads `struct specialfd_inotify`, which is one int, of the size told.
+    let fd = unsafe { libc::syscall(SYS_SPECIALFD, SPECIALFD_INOTIFY, &raw const flags, size) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Watches a path (inotify_add_watch(2)). Returns the number of the watch.
+///
+/// # Errors
+/// As the call has them; ENOENT when there is nothing at the path.
+pub fn inotify_add(inotify: impl AsFd, path: &[u8], mask: u32) -> io::Result<c_int> {
+    const SYS_INOTIFY_ADD_WATCH_AT: c_int = 593;
+    let path = CString::new(path)?;
+    let fd = inotify.as_fd().as_raw_fd();
+    // SAFETY: the path ends in a zero byte and lives through the call; the rest are numbers.
+    let watch =
+        unsafe { libc::syscall(SYS_INOTIFY_ADD_WATCH_AT, fd, libc::AT_FDCWD, path.as_ptr(), mask) };
+    if watch < 0 { Err(io::Error::last_os_error()) } else { Ok(watch) }
+}
+
+/// Ends a watch (inotify_rm_watch(2)).
+///
+/// # Errors
+/// EINVAL when there is none of that number.
+pub fn inotify_remove(inotify: impl AsFd, watch: c_int) -> io::Result<()> {
+    const SYS_INOTIFY_RM_WATCH: c_int = 594;
+    let fd = inotify.as_fd().as_raw_fd();
+    // SAFETY: the call takes numbers only.
+    check(unsafe { libc::syscall(SYS_INOTIFY_RM_WATCH, fd, watch) })
 }
 
 /// Attaches a BPF descriptor to an interface (bpf(4), BIOCSETIF).

@@ -38,11 +38,13 @@ mod constants;
 pub mod decode;
 pub mod filedesc;
 pub mod files;
+pub mod inotify;
 pub mod jails;
 pub mod layout;
 pub mod link;
 pub mod matching;
 pub mod mounts;
+pub mod opens;
 pub mod poll;
 pub mod processes;
 pub mod procs;
@@ -52,6 +54,7 @@ pub mod schedule;
 pub mod stats;
 #[cfg_attr(not(target_os = "freebsd"), allow(dead_code))]
 mod users;
+pub mod watches;
 
 pub use constants::constants;
 
@@ -61,6 +64,8 @@ mod coverage;
 mod emulate;
 #[cfg(target_os = "freebsd")]
 mod ffi;
+#[cfg(target_os = "freebsd")]
+mod guard;
 #[cfg(target_os = "freebsd")]
 mod kernel;
 #[cfg(target_os = "freebsd")]

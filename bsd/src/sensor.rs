@@ -2,8 +2,9 @@
 //! jails, and looks at the kernel's tables at once and some times more when something happened, and steadily
 //! in between.
 //!
-//! No watch is held inside a jail's devfs: it would keep the mount busy and the jail from stopping. Opens
-//! there are found by the steady looks and by those after an execution in the jail.
+//! On 15.0 and later the nodes of the host and of jails are watched by [`guard`](crate::guard). On older
+//! kernels the host's alone is, by kqueue: a watch inside a jail's devfs would keep the mount busy and the
+//! jail from stopping. Opens there are found by the steady looks and by those after an execution in the jail.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -23,7 +24,9 @@ use nix::net::if_::if_indextoname;
 
 use crate::decode::BPF_DEVICE;
 use crate::ffi::{self, Event, Kqueue};
+use crate::guard::{Access, Guard, TOLD, Told};
 use crate::kernel::{Kernel, now};
+use crate::opens::Opens;
 use crate::poll::{Said, Table};
 use crate::processes::{Followed, ProcEvent, Processes, System};
 use crate::raw::{ProcRow, RouteMessage};
@@ -72,8 +75,10 @@ impl FreebsdSensor {
     /// When the system has no descriptor left.
     pub fn new(settings: &SensorSettings) -> Result<Self, SensorError> {
         let kqueue = Kqueue::new().map_err(|error| fail("kqueue", &error))?;
-        let stop = ask(STOP, libc::EVFILT_USER, 0);
-        kqueue.change(stop).map_err(|error| fail("kqueue", &error))?;
+        for ident in [STOP, TOLD] {
+            let user = ask(ident, libc::EVFILT_USER, 0);
+            kqueue.change(user).map_err(|error| fail("kqueue", &error))?;
+        }
         Ok(Self { kqueue: Arc::new(kqueue), idle: settings.scan_interval_ms.max(10) })
     }
 }
@@ -81,6 +86,14 @@ impl FreebsdSensor {
 fn ask(ident: usize, filter: i16, fflags: u32) -> Event {
     // Without EV_CLEAR a vnode's event would come again and again.
     Event { ident, filter, flags: libc::EV_ADD | libc::EV_CLEAR, fflags, data: 0 }
+}
+
+/// The jail that a process is in; 0 for the host.
+fn jail_of(process: &Process) -> u32 {
+    match process.scope.as_deref() {
+        Some(Scope::Jail { jid, .. }) => jid.unwrap_or(0),
+        _ => 0,
+    }
 }
 
 impl Sensor for FreebsdSensor {
@@ -111,8 +124,11 @@ impl Sensor for FreebsdSensor {
     fn run(self: Box<Self>, outlet: &Outlet) -> Result<(), SensorError> {
         let mut kernel = Kernel::new().map_err(|error| fail("net.bpf.stats", &error))?;
         let device = kernel.find_device().map_err(|error| fail(BPF_DEVICE, &error))?;
+        let guard = Guard::start(Arc::clone(&self.kqueue)).ok();
         let mut state = State {
             source: Source { kernel, kqueue: &self.kqueue },
+            guard,
+            opens: Opens::default(),
             device,
             outlet,
             table: Table::default(),
@@ -176,6 +192,9 @@ impl System for Source<'_> {
 
 struct State<'a> {
     source: Source<'a>,
+    /// Watches of nodes, where the kernel has inotify(2).
+    guard: Option<Guard>,
+    opens: Opens,
     device: u64,
     outlet: &'a Outlet,
     table: Table,
@@ -194,20 +213,15 @@ struct State<'a> {
     names: Names,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Access {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-}
-
 impl State<'_> {
     fn millis(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn begin(&mut self) {
-        self.watch_node();
+        if self.guard.is_none() {
+            self.watch_node();
+        }
         match ffi::socket(libc::PF_ROUTE, libc::SOCK_RAW, 0) {
             Ok(socket) => self.watch_route(socket),
             Err(error) => self.blind("route socket", Some(&error)),
@@ -285,26 +299,29 @@ impl State<'_> {
     fn watch(&mut self) -> Result<(), SensorError> {
         let mut events = Vec::new();
         loop {
-            let wait = self.schedule.next().saturating_sub(self.millis());
+            let next = self.opens.next().unwrap_or(u64::MAX);
+            let wait = self.schedule.next().min(next).saturating_sub(self.millis());
             let wait = Duration::from_millis(wait.min(crate::schedule::BUSY));
             self.source.kqueue.wait(wait, &mut events).map_err(|error| fail("kevent", &error))?;
             for event in &events {
-                if event.filter == libc::EVFILT_USER {
+                if event.filter == libc::EVFILT_USER && event.ident == STOP {
                     return Ok(());
                 }
                 self.happened(event);
             }
             let at = self.millis();
-            let busy =
-                self.table.is_busy() || self.node.is_none() || self.source.kernel.has_jails();
-            if self.schedule.take(at, busy) {
+            // Where the nodes of jails are watched too, there is no need to look for opens.
+            let unwatched =
+                self.guard.is_none() && (self.node.is_none() || self.source.kernel.has_jails());
+            if self.schedule.take(at, self.table.is_busy() || unwatched) {
                 self.look(at);
             }
+            self.say_unnamed(at);
             let pause = if self.processes.doubtful { DOUBT } else { RECONCILE };
             if self.reconciled.elapsed() >= pause {
                 self.reconcile();
             }
-            if self.node.is_none() && self.node_tried.elapsed() >= REOPEN {
+            if self.guard.is_none() && self.node.is_none() && self.node_tried.elapsed() >= REOPEN {
                 self.watch_node();
             }
         }
@@ -325,6 +342,11 @@ impl State<'_> {
                 self.blind("net.bpf.stats", error.as_ref());
                 let mut said = Vec::new();
                 self.table.update(&look, at, &mut self.source.kernel, &mut said);
+                for (actor, kind) in &said {
+                    if matches!(kind, Kind::HandleOpened { .. }) {
+                        self.opens.named(actor.as_ref().map_or(0, |actor| jail_of(actor)));
+                    }
+                }
                 self.offer(said, |names| &names.handles);
             }
             Err(error) => self.blind("kern.file", Some(&error)),
@@ -334,6 +356,7 @@ impl State<'_> {
     fn happened(&mut self, event: &Event) {
         match event.filter {
             libc::EVFILT_VNODE => self.node_event(event),
+            libc::EVFILT_USER => self.told(),
             libc::EVFILT_PROC => self.process_event(event),
             libc::EVFILT_READ => self.route_event(),
             EVFILT_JAIL => {
@@ -348,6 +371,43 @@ impl State<'_> {
             }
             _ => {}
         }
+    }
+
+    /// What the watches of nodes say.
+    fn told(&mut self) {
+        let Some(told) = self.guard.as_ref().map(Guard::take) else { return };
+        let at = self.millis();
+        for told in told {
+            match told {
+                Told::Opened(node) => {
+                    self.opens.opened(node, at);
+                    self.schedule.event(at);
+                }
+                Told::Closed => self.schedule.event(at),
+                Told::Loosened(node, before, after) => {
+                    let path = Text::from_bytes_limited(&node.path, 1024);
+                    self.loosened(path, before, after);
+                }
+                Told::Jails => {
+                    self.source.kernel.forget_jails();
+                    self.schedule.event(at);
+                }
+                Told::Overflow => {
+                    let why = "more opens of /dev/bpf than the kernel queues";
+                    self.outlet.lost(now(), &self.names.handles, 0, why);
+                }
+                Told::Blind(error) => self.blind("opens of /dev/bpf", Some(&error)),
+            }
+        }
+    }
+
+    /// Opens that were told and that no look found anybody for.
+    fn say_unnamed(&mut self, at: u64) {
+        let mut said = Vec::new();
+        for unnamed in self.opens.take(at) {
+            self.opens.say(&unnamed, &mut said);
+        }
+        self.offer(said, |names| &names.handles);
     }
 
     fn node_event(&mut self, event: &Event) {
@@ -372,11 +432,15 @@ impl State<'_> {
         let Ok(facts) = node.metadata() else { return };
         let after = Access { mode: facts.mode() & 0o7777, uid: facts.uid(), gid: facts.gid() };
         let before = std::mem::replace(before, after);
+        self.loosened(Text::from(BPF_DEVICE), before, after);
+    }
+
+    fn loosened(&self, path: Text, before: Access, after: Access) {
         let mode = (after.mode & !before.mode & 0o066 != 0).then_some(after.mode);
         let uid = (after.uid != before.uid && after.uid != 0).then_some(after.uid);
         let gid = (after.gid != before.gid && after.gid != 0).then_some(after.gid);
         if (mode, uid, gid) != (None, None, None) {
-            let kind = Kind::AccessLoosened { path: Text::from(BPF_DEVICE), mode, uid, gid };
+            let kind = Kind::AccessLoosened { path, mode, uid, gid };
             self.outlet.offer(now(), &self.names.handles, None, kind);
         }
     }
