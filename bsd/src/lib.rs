@@ -25,12 +25,14 @@
 //! | [`processes`] | events and lists of processes |
 //! | [`mounts`] | what a bpf node in a mount of devfs means |
 //! | `ffi`, `kernel` | system calls, and the tables read and decoded (FreeBSD only, as what follows) |
+//! | [`inotify`], [`watches`], [`opens`] | opens of nodes: events, which nodes, and opens of nobody |
+//! | `guard` | holds the watches, and lets go of a jail's (FreeBSD only) |
 //! | `sensor`, `snapshot` | the loop, and one look for `scan` |
 //! | `coverage`, `posture`, `emulate` | `doctor` and `emulate` |
 //! | `FreebsdPlatform` | what the program asks of an operating system |
 //!
 //! What decodes bytes and decides builds and is tested on every system. What makes system calls is checked
-//! and linked for FreeBSD, and has not run on it.
+//! and linked for FreeBSD; bsd/README.md says what was seen of it there.
 
 pub mod bsm;
 mod bytes;
