@@ -219,7 +219,8 @@ impl Table {
         let mut new = Vec::new();
         for row in rows {
             match self.entries.get_mut(&row.handle.key()) {
-                Some(entry) if entry.told >= looked => {}
+                // Events tell nothing of where a program is attached, and its row comes only once.
+                Some(entry) if entry.told >= looked && class != Class::Program => {}
                 Some(entry) => entry.change(row, said),
                 None => new.push(row),
             }

@@ -36,8 +36,6 @@ pub enum Note {
     Opened(u64),
     /// Something happened there that only a look can tell more of.
     Look(u64),
-    /// An eBPF program was loaded or attached, by a process in that network namespace.
-    Program(u64),
     /// Somebody set or cleared IFF_PROMISC of an interface: namespace, name, which, who.
     Flags(u64, Vec<u8>, bool, Arc<Process>),
     /// A process executed something, in that network namespace.
@@ -220,10 +218,6 @@ impl Worker {
             Note::Look(netns) => self.soon(netns, PACE),
             Note::Flags(netns, interface, on, actor) => {
                 self.state.setters.add(netns, interface, on, actor);
-                self.soon(netns, PACE);
-                self.link = true;
-            }
-            Note::Program(netns) => {
                 self.soon(netns, PACE);
                 self.link = true;
             }

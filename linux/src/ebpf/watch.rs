@@ -373,7 +373,8 @@ impl Source {
         }
     }
 
-    /// A program was loaded, or attached: what else it is, and where it is attached, the looks tell.
+    /// A program was loaded, or attached: what else it is, and where it is attached, the steady
+    /// look tells. One between load and attachment would list it as attached nowhere for a while.
     fn program(&mut self, row: &HandleRow, table: &mut Table, around: &mut Surroundings<'_>) {
         let known = info::packet_type(u32::from(row.socket_type));
         // Without maps it can tell nobody: the looks leave such ones out too.
@@ -389,7 +390,6 @@ impl Source {
             let seen = Seen { handle, promiscuous: None };
             table.open(0, seen, vec![holder], false, &mut self.said);
         }
-        around.desk.leave_now(Note::Program(u64::from(row.net)));
     }
 
     /// The process that an event names: as its last execution left it, with what the event tells anew.
