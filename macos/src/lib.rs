@@ -22,6 +22,7 @@
 //! | [`sequence`], [`grade`] | lost messages; how much can be seen, and why not more |
 //! | [`stats`], [`libproc`], [`poll`] | the kernel's tables, taken apart and compared look by look |
 //! | [`links`], [`schedule`] | interfaces that are promiscuous without a descriptor; when to look |
+//! | [`unified`] | lines of output as records of the unified log |
 //! | `live` | all that asks a running macOS |
 //! | [`names`], [`profile`] | what deployment goes by, and a configuration profile for MDM |
 //! | `emulate` | real capture handles, to try detection from end to end |
@@ -47,6 +48,7 @@ pub mod raw;
 pub mod schedule;
 pub mod sequence;
 pub mod stats;
+pub mod unified;
 
 #[cfg(target_os = "macos")]
 pub use live::MacosPlatform;

@@ -56,6 +56,8 @@ fn launchd_starts_the_program_of_the_bundle() {
     }
     // Either would throttle a consumer of Endpoint Security.
     assert!(!daemon.contains_key("ProcessType") && !daemon.contains_key("LowPriorityIO"));
+    // The default configuration writes to standard output, which launchd would throw away.
+    assert_eq!(string(&daemon, "StandardOutPath"), "/var/log/bpfwatch.json");
     // Octal 077, in the decimal that launchd.plist(5) wants.
     assert_eq!(daemon.get("Umask").and_then(Value::as_signed_integer), Some(0o077));
 }

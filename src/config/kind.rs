@@ -14,6 +14,8 @@ pub enum Kind {
     Pipe,
     /// The local syslog socket.
     Syslog,
+    /// The unified log of macOS.
+    Oslog,
     /// Syslog over UDP.
     Udp,
     /// Syslog over TCP.
@@ -31,11 +33,12 @@ const TLS: [&str; 3] = ["ca", "certificate", "key"];
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Stdout,
         Self::File,
         Self::Pipe,
         Self::Syslog,
+        Self::Oslog,
         Self::Udp,
         Self::Tcp,
         Self::Tls,
@@ -50,6 +53,7 @@ impl Kind {
             Self::File => "file",
             Self::Pipe => "pipe",
             Self::Syslog => "syslog",
+            Self::Oslog => "oslog",
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
@@ -61,7 +65,7 @@ impl Kind {
     /// Whether it takes a key beside `format` and `transport`.
     pub fn takes(self, key: &str) -> bool {
         let own: &[&str] = match self {
-            Self::Stdout => &[],
+            Self::Stdout | Self::Oslog => &[],
             Self::File => &["path", "mode", "sync"],
             Self::Pipe => &["path", "mode"],
             Self::Syslog => &["socket", "facility", "header", "limit"],

@@ -80,6 +80,8 @@ pub enum Transport {
         /// How records look.
         layout: Layout,
     },
+    /// The system's own log, where it has one: the unified log of macOS.
+    Native,
     /// A syslog receiver over the network.
     Receiver(Box<Receiver>),
     /// OTLP over HTTP.
@@ -105,7 +107,11 @@ impl Transport {
     /// Where its lines wait on disk, for one that sends over the network.
     pub fn spool(&self) -> Option<&Spool> {
         match self {
-            Self::Stdout | Self::File { .. } | Self::Pipe { .. } | Self::Syslog { .. } => None,
+            Self::Stdout
+            | Self::File { .. }
+            | Self::Pipe { .. }
+            | Self::Syslog { .. }
+            | Self::Native => None,
             Self::Receiver(receiver) => Some(&receiver.spool),
             Self::Otlp(http) | Self::Webhook(http) => Some(&http.spool),
         }
@@ -259,13 +265,17 @@ impl Keys {
         keys.receiver(self.transport.name(), tls, spool, gzip).map(Box::new)
     }
 
-    /// The format, which only OTLP has of its own.
+    /// The format, which OTLP and the unified log have of their own.
     fn format(&self) -> Result<Format, String> {
         let name = self.transport.name();
         match (self.transport, self.format) {
             (Kind::Otlp, None) => Ok(Format::Otlp),
             (Kind::Otlp, Some(_)) => {
                 Err("otlp has a format of its own: leave `format` out".to_owned())
+            }
+            (Kind::Oslog, None) => Ok(Format::Json),
+            (Kind::Oslog, Some(_)) => {
+                Err("oslog writes JSON in parts of its own: leave `format` out".to_owned())
             }
             (_, None) => Err(format!("a sink with transport = \"{name}\" needs a `format`")),
             (kind, Some(Format::Human)) if !kind.takes_blocks() => Err(format!(
@@ -297,6 +307,7 @@ impl TryFrom<Keys> for Sink {
             Kind::File => keys.file()?,
             Kind::Pipe => keys.pipe()?,
             Kind::Syslog => keys.syslog(format)?,
+            Kind::Oslog => Transport::Native,
             Kind::Udp | Kind::Tcp | Kind::Tls => keys.receiver(format)?,
             Kind::Otlp => Transport::Otlp(keys.http(true)?),
             // Not compressed: the signature is over what was sent, and many receivers see only what
@@ -322,6 +333,7 @@ mod tests {
             ("format = \"json\"\ntransport = \"pigeon\"", "pigeon"),
             ("transport = \"otlp\"", "needs a `url`"),
             ("transport = \"otlp\"\nformat = \"json\"\nurl = \"https://c\"", "of its own"),
+            ("transport = \"oslog\"\nformat = \"json\"", "leave `format` out"),
             ("transport = \"file\"\npath = \"/x\"", "needs a `format`"),
             ("format = \"rfc5424\"\ntransport = \"webhook\"\nurl = \"https://c\"", "JSON"),
             ("transport = \"otlp\"\nurl = \"https://c\"\nca = \"x\"", "absolute"),

@@ -9,7 +9,7 @@ use bpfwatch_core::platform::{Check, CheckState};
 use nix::unistd::{Group, geteuid};
 
 use super::kernel::Kernel;
-use super::{es, sensor};
+use super::{es, oslog, sensor};
 use crate::decode::{self, ACCESS_GROUP};
 use crate::grade::Grade;
 
@@ -32,7 +32,7 @@ fn check(name: &str, state: CheckState, detail: String, mend: Option<&str>) -> C
 /// One check for each source that the sensor uses, then what none of them sees.
 pub fn checks() -> Vec<Check> {
     let mut out = endpoint_security();
-    out.extend([descriptors(), holders(), route()]);
+    out.extend([descriptors(), holders(), route(), unified_log()]);
     let blind =
         |(name, why): &(&str, &str)| check(name, CheckState::Blind, (*why).to_owned(), None);
     out.extend(GAPS.iter().map(blind));
@@ -91,6 +91,18 @@ fn route() -> Check {
     match sensor::route_socket() {
         Ok(_) => check(name, CheckState::Ok, "told by a route socket".to_owned(), None),
         Err(error) => check(name, CheckState::Blind, error.to_string(), None),
+    }
+}
+
+/// A record is written; whether it came is for the user to see.
+fn unified_log() -> Check {
+    match oslog::probe() {
+        Ok(command) => {
+            let detail = "a probe was written; this way in has not been seen to work on a Mac yet";
+            let mend = format!("read it back: {command}");
+            check("unified log", CheckState::Info, detail.to_owned(), Some(&mend))
+        }
+        Err(error) => check("unified log", CheckState::Blind, error.to_string(), None),
     }
 }
 

@@ -1,10 +1,12 @@
-//! System calls of macOS that no safe crate offers: sysctl(3), libproc(3), csops(2). Everything is read into
+//! System calls of macOS that no safe crate offers: sysctl(3), libproc(3), csops(2), and the
+//! unified log. Everything is read into
 //! plain bytes, which [`stats`](crate::stats) and [`libproc`](crate::libproc) take apart.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::io;
 use std::mem::offset_of;
+use std::ptr::NonNull;
 
 use crate::libproc;
 
@@ -206,5 +208,66 @@ fn filled(done: c_int) -> io::Result<usize> {
     match usize::try_from(done) {
         Ok(length) if length > 0 => Ok(length),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+unsafe extern "C" {
+    /// os/log.h.
+    fn os_log_create(subsystem: *const c_char, category: *const c_char) -> *mut c_void;
+    /// os/log.h, behind `os_log_with_type`.
+    fn _os_log_impl(
+        dso: *const c_void,
+        log: *mut c_void,
+        kind: u8,
+        format: *const c_char,
+        buffer: *const u8,
+        size: u32,
+    );
+}
+
+/// The format of every record. The log keeps not the text but where it stands in the image: it must be in the
+/// section where os/log.h has its formats, else `<compose failure>` is shown.
+#[used]
+#[unsafe(link_section = "__TEXT,__oslogstring,cstring_literals")]
+static FORMAT: [u8; 11] = *b"%{public}s\0";
+
+/// A log of a subsystem and category (os_log_create(3)).
+pub struct Log(NonNull<c_void>);
+
+// SAFETY: a log is never changed and never freed, and os_log(3) may be called with it from any thread.
+unsafe impl Send for Log {}
+
+impl Log {
+    /// The log of that name; the system keeps one for each and none is ever released.
+    pub fn new(subsystem: &CStr, category: &CStr) -> Option<Self> {
+        // SAFETY: both names end in a zero byte; they are copied.
+        NonNull::new(unsafe { os_log_create(subsystem.as_ptr(), category.as_ptr()) }).map(Self)
+    }
+
+    /// Writes a record of a type of os/log.h.
+    pub fn write(&self, kind: u8, message: &CStr) {
+        // One item that is no number: a public string of eight bytes: the pointer to it.
+        let mut buffer = [2, 1, 0x22, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        buffer[4..].copy_from_slice(&(message.as_ptr() as usize).to_ne_bytes());
+        // SAFETY: all-zero bytes are a valid Dl_info, a struct of pointers.
+        let mut image: libc::Dl_info = unsafe { std::mem::zeroed() };
+        // SAFETY: FORMAT is in this image, and `image` lives through the call.
+        if unsafe { libc::dladdr((&raw const FORMAT).cast(), &raw mut image) } == 0 {
+            return;
+        }
+        // SAFETY: the image has FORMAT, which ends in a zero byte; the buffer is what the compiler's builtin
+        // (clang lib/CodeGen, __builtin_os_log_format) makes of one `%{public}s`: summary 2 (an item that is
+        // not a scalar), count 1, descriptor 0x22 (string, public), size 8, pointer. `message` lives through
+        // the call, which copies it.
+        unsafe {
+            _os_log_impl(
+                image.dli_fbase,
+                self.0.as_ptr(),
+                kind,
+                (&raw const FORMAT).cast(),
+                buffer.as_ptr(),
+                buffer.len() as u32,
+            );
+        }
     }
 }

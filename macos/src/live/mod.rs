@@ -6,6 +6,7 @@ mod es;
 mod events;
 mod ffi;
 mod kernel;
+mod oslog;
 mod platform;
 mod sensor;
 mod snapshot;

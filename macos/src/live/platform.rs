@@ -7,7 +7,7 @@ use bpfwatch_core::sink::Sink;
 use bpfwatch_core::text::Text;
 use nix::sys::utsname::uname;
 
-use super::{coverage, kernel, sensor, snapshot};
+use super::{coverage, kernel, oslog, sensor, snapshot};
 use crate::emulate;
 
 /// macOS.
@@ -51,7 +51,7 @@ impl Platform for MacosPlatform {
     }
 
     fn native_sink(&self) -> Option<Box<dyn Sink>> {
-        None
+        Some(Box::new(oslog::UnifiedLog::open()?))
     }
 }
 

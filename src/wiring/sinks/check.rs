@@ -41,7 +41,7 @@ pub fn spools(sinks: &[config::Sink]) -> Result<HashSet<&str>, Failure> {
 
 fn sink(sink: &config::Sink, host: &Host) -> Result<(), Failure> {
     match &sink.transport {
-        Transport::Stdout | Transport::Syslog { .. } => Ok(()),
+        Transport::Stdout | Transport::Syslog { .. } | Transport::Native => Ok(()),
         Transport::File { path, .. } | Transport::Pipe { path, .. } => place(path),
         Transport::Receiver(receiver) => self::receiver(receiver),
         Transport::Otlp(http) => remote::otlp(http, host, String::new()).map(drop),

@@ -15,6 +15,7 @@ use bpfwatch_delivery::{
 use super::remote::{self, Place};
 use crate::config::{self, Header, Layout, Sync, Transport};
 use crate::exit::{Code, Failure};
+use crate::platform;
 
 /// authpriv, for a format with a syslog header of its own that goes to a file or a pipe.
 const AUTHPRIV: u8 = 10;
@@ -47,6 +48,10 @@ pub fn open(sink: &config::Sink, place: &Place) -> Result<Ready, Failure> {
             Box::new(sink.map_err(|error| failed(path, &error))?)
         }
         Transport::Syslog { socket, layout } => local(sink.format, socket.as_ref(), layout)?,
+        Transport::Native => platform::current().native_sink().ok_or_else(|| {
+            let failure = Failure::new(Code::Config, "this system has no log for `oslog`");
+            failure.next("it is the unified log of macOS: elsewhere use `syslog`")
+        })?,
         Transport::Receiver(receiver) => {
             let format = syslog(sink.format, &receiver.layout);
             return remote::spooled(place, &receiver.spool, format, |_| remote::syslog(receiver));
