@@ -37,7 +37,7 @@ const NAME: &str = "inputs";
 /// The sensor that follows the inputs; `None` where there are none.
 ///
 /// # Errors
-/// When a format is unknown, or one that cannot be followed.
+/// When a format is unknown.
 pub fn sensor(
     inputs: &[Input],
     state: &State,
@@ -58,7 +58,7 @@ pub fn sensor(
 /// Whether these files can be followed; opens none.
 ///
 /// # Errors
-/// When a format is not known, or is none that grows.
+/// When a format is not known.
 pub fn check(inputs: &[Input], origin: &Origin) -> Result<(), Failure> {
     let formats = formats();
     let decoders: Vec<&dyn LineDecoder> = formats.iter().map(AsRef::as_ref).collect();

@@ -215,6 +215,11 @@ fn config_check_tells_what_is_wrong_with_a_receiver() {
         assert_eq!(code, Some(78), "{said}");
         assert!(said.contains(word) && said.contains("next: "), "{said}");
     }
+    for format in ["auditd", "evtx", "bsm", "bsm-macos"] {
+        let (code, said) =
+            check(&format!("[[input]]\npath = \"/nonexistent\"\nformat = \"{format}\""));
+        assert_eq!(code, Some(0), "{said}");
+    }
     let (code, said) = check(&format!("{otlp}\"http://127.0.0.1:4318\"\n"));
     assert_eq!(code, Some(0), "{said}");
     assert!(!dir.join("state").exists(), "looking makes nothing");

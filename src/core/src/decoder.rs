@@ -4,6 +4,7 @@
 //! Decoders of what an operating system itself writes live in that system's package; the program hands
 //! them to the replay reader, which knows none of them by name.
 
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use crate::observation::{Observation, Origin, Os};
@@ -69,17 +70,42 @@ pub const IDLE: Duration = Duration::from_secs(2);
 /// How a binary format is cut.
 #[derive(Debug, Clone, Copy)]
 pub enum Blocks {
-    /// Into blocks of one size.
+    /// Into blocks of one size, which are rewritten in place as the file grows, and whose records are
+    /// numbered.
     Fixed {
         /// Bytes before the first block.
         header: usize,
         /// Bytes of each block.
         size: usize,
+        /// Which records a block says to hold; asked of its first [`Held::HEAD`] bytes alone.
+        held: fn(&[u8]) -> Held,
+        /// Number and place of the records of a block that are there to their ends, up to the first one
+        /// that is not.
+        whole: fn(&[u8]) -> Places,
     },
     /// After records that say themselves how long they are: how many bytes from the start are whole
     /// records, damage between them included. 0 only where more bytes are needed; within a number of bytes
     /// that the format bounds it says more.
     Records(fn(&[u8]) -> usize),
+}
+
+/// Numbers of records, and where within a block each stands.
+pub type Places = Vec<(u64, Range<usize>)>;
+
+/// What the head of a block says about its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// None are there yet.
+    Nothing,
+    /// These numbers.
+    Records(RangeInclusive<u64>),
+    /// It is no head of a block, or one that is half written.
+    Unreadable,
+}
+
+impl Held {
+    /// Bytes of a block that say it: a disk's sector.
+    pub const HEAD: usize = 512;
 }
 
 /// One record of a block.

@@ -62,6 +62,15 @@ pub(crate) fn parse(chunk: &Chunk, decoder: &dyn LineDecoder) -> Parsed {
 }
 
 impl Parsed {
+    /// Records of a block that are decoded already.
+    pub(crate) fn of(records: Vec<Record>) -> Self {
+        let mut parsed = Self::default();
+        let mut found = Vec::new();
+        records.into_iter().for_each(|record| parsed.record(record, &mut found));
+        parsed.flush(&mut found);
+        parsed
+    }
+
     fn line(&mut self, line: &[u8], decoder: &dyn LineDecoder, found: &mut Vec<Observation>) {
         let number = self.lines;
         self.lines += 1;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bpfwatch_core::decoder::{LineDecoder, LineError, Sequence};
+use bpfwatch_core::decoder::{Blocks, LineDecoder, LineError, Sequence};
 use bpfwatch_core::observation::{Observation, Origin, Os};
 use bpfwatch_core::pipeline::Batch;
 use bpfwatch_core::text::Text;
@@ -27,6 +27,17 @@ pub(crate) enum Counting {
     Blocks,
 }
 
+impl Counting {
+    /// Of a file that is cut so.
+    pub(crate) fn of(blocks: Option<Blocks>) -> Self {
+        match blocks {
+            Some(Blocks::Fixed { .. }) => Self::Blocks,
+            Some(Blocks::Records(_)) => Self::Records,
+            None => Self::Lines,
+        }
+    }
+}
+
 /// One place that observations of a source come from.
 struct Host {
     origin: Arc<Origin>,
@@ -45,7 +56,7 @@ pub(crate) struct Deliverer<'a> {
     ages: u64,
     /// Lines or records, and chunks, delivered so far.
     lines: u64,
-    chunks: u64,
+    pub(crate) chunks: u64,
     /// The number of the next observation that has none of its own.
     pub(crate) next_seq: u64,
     /// What was delivered so far.

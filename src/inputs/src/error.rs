@@ -80,9 +80,14 @@ pub enum ReadError {
         /// Names of the formats.
         known: Vec<&'static str>,
     },
-    /// A format that cannot be followed as it grows.
-    #[error("a file of format {name} cannot be followed; use `bpfwatch replay` on it")]
+    /// What cannot be followed as it grows: a compressed file, or one that begins otherwise.
+    #[error(
+        "{source_name}: cannot be followed, because it does not begin as a file of format {name}; \
+         if it is compressed, use `bpfwatch replay` on it"
+    )]
     NotFollowed {
+        /// File.
+        source_name: Arc<str>,
         /// The format.
         name: &'static str,
     },

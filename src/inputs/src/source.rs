@@ -124,12 +124,7 @@ impl Cutter {
     /// Cuts as the format wants it, and tells how its problems are placed.
     pub(crate) fn counting(&mut self, decoder: &dyn LineDecoder) -> Counting {
         self.blocks = decoder.blocks();
-        match self.blocks {
-            Some(Blocks::Fixed { .. }) => Counting::Blocks,
-            Some(Blocks::Records(_)) => Counting::Records,
-            None if self.reframed => Counting::Records,
-            None => Counting::Lines,
-        }
+        if self.reframed { Counting::Records } else { Counting::of(self.blocks) }
     }
 
     fn new(input: Box<dyn Read + Send>, regular: bool, chunk: usize, line_cap: usize) -> Self {
@@ -176,7 +171,9 @@ impl Cutter {
         buffer.clear();
         std::mem::swap(buffer, &mut self.rest);
         match self.blocks {
-            Some(Blocks::Fixed { header, size }) => return self.next_block(header, size, buffer),
+            Some(Blocks::Fixed { header, size, .. }) => {
+                return self.next_block(header, size, buffer);
+            }
             Some(Blocks::Records(whole)) => return self.next_records(whole, buffer),
             None => {}
         }

@@ -7,8 +7,8 @@ use bpfwatch_core::decoder::{Blocks, Decoded, LineDecoder, LineError, Record, Se
 use bpfwatch_core::observation::{Observation, Os};
 use evtx::{EvtxChunkData, ParserSettings};
 
-use super::decode;
 use super::script::Parts;
+use super::{decode, layout};
 use crate::text::first_line;
 
 /// Bytes of a file's header and of a chunk. (libyal's description of the format, sections 2 and 3.)
@@ -47,7 +47,12 @@ impl LineDecoder for Evtx {
     }
 
     fn blocks(&self) -> Option<Blocks> {
-        Some(Blocks::Fixed { header: HEADER, size: CHUNK })
+        Some(Blocks::Fixed {
+            header: HEADER,
+            size: CHUNK,
+            held: layout::held,
+            whole: layout::whole,
+        })
     }
 
     fn decode_block(&self, block: &[u8], receive: &mut dyn FnMut(Record)) {

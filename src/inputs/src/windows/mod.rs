@@ -3,6 +3,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `evtx` | binary files, block by block |
+//! | `layout` | where the records of a block stand |
 //! | `json` | one event a line, in three shapes |
 //! | `event` | an event, however it was written down |
 //! | `decode` | an event to observations, in Sigma's names |
@@ -12,6 +13,7 @@ mod decode;
 mod event;
 mod evtx;
 mod json;
+mod layout;
 mod script;
 
 pub use evtx::Evtx;

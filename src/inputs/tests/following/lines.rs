@@ -1,41 +1,18 @@
-//! A file that is written, renamed, truncated and replaced while it is followed.
-// Clippy knows the test functions as tests, their helpers not.
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! Lines that are written, renamed, truncated and replaced while they are followed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use bpfwatch_core::decoder::LineDecoder;
-use bpfwatch_core::observation::Kind;
 use bpfwatch_core::time::Timestamp;
 use bpfwatch_inputs::auditd::Auditd;
-use bpfwatch_inputs::follow::{Follower, Position, Start, Turn};
-use bpfwatch_inputs::reader::{Delivery, Options};
+use bpfwatch_inputs::follow::{Follower, Position, Start};
+use bpfwatch_inputs::reader::Options;
 use bpfwatch_inputs::recording::Recording;
-use bpfwatch_inputs::windows::Evtx;
 
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("bpfwatch-{name}-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn log(&self) -> PathBuf {
-        self.0.join("audit.log")
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use crate::support::{Dir, drain, wait};
 
 fn line(pid: u32) -> String {
     format!(
@@ -49,41 +26,6 @@ fn append(path: &Path, text: &str) {
 }
 
 const FORMATS: [&dyn LineDecoder; 1] = [&Recording];
-
-/// Pids that were executed, `lost` for losses and `bad` for problems, until `idle` turns bring nothing.
-fn drain(follower: &mut Follower<'_>, seen: &mut Vec<String>) {
-    loop {
-        let turn = follower.turn(Timestamp::from_secs(1), &mut |delivery| {
-            match delivery {
-                Delivery::Batch(batch) => {
-                    for observation in batch.observations {
-                        seen.push(match observation.kind {
-                            Kind::Executed => observation.actor.unwrap().pid.to_string(),
-                            Kind::Lost { .. } => "lost".to_owned(),
-                            other => other.name().to_owned(),
-                        });
-                    }
-                }
-                Delivery::Problem(_) => seen.push("bad".to_owned()),
-                Delivery::Progress(_) => {}
-            }
-            ControlFlow::Continue(())
-        });
-        match turn.unwrap() {
-            Turn::More => {}
-            Turn::Idle | Turn::Stopped => return,
-        }
-    }
-}
-
-/// Drains until `count` things were seen, or for five seconds.
-fn wait(follower: &mut Follower<'_>, seen: &mut Vec<String>, count: usize) {
-    let end = Instant::now() + Duration::from_secs(5);
-    while seen.len() < count && Instant::now() < end {
-        drain(follower, seen);
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 fn follow(path: &Path, start: Start) -> Follower<'static> {
     Follower::new(path, &FORMATS, Options::default(), start).unwrap()
@@ -225,15 +167,10 @@ fn an_event_whose_end_does_not_come_comes_after_two_seconds() {
 }
 
 #[test]
-fn what_cannot_be_followed_is_refused() {
+fn what_is_no_file_is_refused() {
     let dir = Dir::new("follow-refuse");
-    let evtx = Evtx::default();
-    let formats: [&dyn LineDecoder; 2] = [&Recording, &evtx];
-    let options = Options { input: Some("evtx".to_owned()), ..Options::default() };
-    let error = Follower::new(&dir.log(), &formats, options, Start::End).err().unwrap();
-    assert!(error.to_string().contains("cannot be followed"), "{error}");
     fs::create_dir(dir.log()).unwrap();
-    let mut follower = Follower::new(&dir.log(), &formats, Options::default(), Start::End).unwrap();
+    let mut follower = follow(&dir.log(), Start::End);
     let error =
         follower.turn(Timestamp::default(), &mut |_| ControlFlow::Continue(())).unwrap_err();
     assert!(error.to_string().contains("regular"), "{error}");
