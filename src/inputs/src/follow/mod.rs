@@ -207,6 +207,10 @@ impl<'a> Follower<'a> {
             error,
         };
         if self.reading.is_none() && !self.decide()? {
+            // Nothing is there yet that could be passed over.
+            if self.begun == Start::End {
+                self.begun = Start::Beginning;
+            }
             return self.rotate(receive);
         }
         let Some(open) = &mut self.open else { return Ok(ControlFlow::Continue(false)) };

@@ -22,6 +22,10 @@ const GONE: Duration = Duration::from_secs(1);
 /// How long what is half written is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Blocks of a file at most: 16 GiB of an EVTX file, whose header counts to 65535. Whoever writes the file can
+/// make it seem of any size.
+const MAX_BLOCKS: u64 = 1 << 18;
+
 /// What a turn brought.
 pub(super) enum Step {
     /// Nothing, and nothing is waited for.
@@ -151,7 +155,14 @@ impl Numbered {
     /// Finds the blocks that have something new.
     fn look(&mut self, open: &Open, stamp: Stamp, quiet: Duration) -> io::Result<Step> {
         let (mut found, mut unreadable) = (Vec::new(), Vec::new());
-        for index in 0..stamp.size.saturating_sub(self.header).div_ceil(self.size as u64) {
+        let count = stamp.size.saturating_sub(self.header).div_ceil(self.size as u64);
+        if count > MAX_BLOCKS {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "it is too large to be followed",
+            ));
+        }
+        for index in 0..count {
             let mut head = [0; Held::HEAD];
             let read = open.read(self.place(index), &mut head)?;
             match (self.held)(&head[..read]) {

@@ -247,6 +247,28 @@ fn a_file_in_its_place_is_known_by_its_records() {
 }
 
 #[test]
+fn a_file_that_is_still_empty_is_all_new() {
+    let dir = Dir::new("follow-evtx-empty");
+    let path = dir.log();
+    fs::write(&path, "").unwrap();
+    let mut seen = Vec::new();
+    let mut follower = follow(&Evtx::default(), &path, Start::End);
+    drain(&mut follower, &mut seen);
+    fs::write(&path, file(&[chunk(1..=2, 1)])).unwrap();
+    settle(&mut follower, &mut seen);
+    assert_eq!(seen, ["1001", "1002"]);
+    // One that pretends to be huge is not looked through.
+    File::options().write(true).open(&path).unwrap().set_len(1 << 36).unwrap();
+    std::thread::sleep(SETTLED);
+    let mut turn =
+        || follower.turn(Timestamp::default(), &mut |_| std::ops::ControlFlow::Continue(()));
+    turn().unwrap();
+    std::thread::sleep(SETTLED);
+    let error = turn().unwrap_err();
+    assert!(error.to_string().contains("too large"), "{error}");
+}
+
+#[test]
 fn a_compressed_one_is_refused() {
     let dir = Dir::new("follow-evtx-gzip");
     fs::write(dir.log(), CASE).unwrap();
