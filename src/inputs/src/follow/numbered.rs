@@ -184,6 +184,9 @@ impl Numbered {
             self.seen = Some((stamp, false));
             return Ok(Step::Nothing);
         }
+        // Behind the last block is what is not used yet, whatever stands there, or is being written.
+        let used = found.iter().map(|block| block.index).max();
+        unreadable.retain(|index| Some(*index) < used);
         self.unreadable.retain(|index| unreadable.contains(index));
         unreadable.retain(|index| !self.unreadable.contains(index));
         let lost = match self.compare(&found, open)? {
@@ -191,8 +194,7 @@ impl Numbered {
             Log::Overwritten(missed) => (!self.is_next)
                 .then_some((missed, "records were overwritten before they were read")),
             Log::Another => {
-                let is_half = !unreadable.is_empty() && !self.is_out_of_patience();
-                if !self.is_next && (quiet < GONE || is_half) {
+                if !self.is_next && quiet < GONE {
                     // Not yet seen: it is looked at again.
                     self.seen = self.seen.map(|(seen, _)| (seen, false)).or(Some((stamp, false)));
                     return Ok(Step::Wait);

@@ -75,11 +75,12 @@ fn chunk(numbers: std::ops::RangeInclusive<u64>, time: u64) -> Vec<u8> {
     chunk
 }
 
-/// A whole file, whose rest is zero as Windows leaves it.
+/// A whole file. What of it is not used yet is zero or, as in some of Windows, whatever the disk held.
 fn file(chunks: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = case()[..HEADER].to_vec();
     bytes.extend(chunks.concat());
-    bytes.resize(HEADER + CHUNK * 4, 0);
+    bytes.resize(HEADER + CHUNK * 3, 0);
+    bytes.resize(HEADER + CHUNK * 4, b'x');
     bytes
 }
 
