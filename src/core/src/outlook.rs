@@ -24,20 +24,16 @@ pub fn is_settled(rules: &RuleSet, changed: &SessionChanged, found: &Verdict) ->
     if session.reached[1].is_none() {
         return false;
     }
-    let ask = |change: &dyn Fn(&mut CaptureSession)| {
+    let after = |change: &dyn Fn(&mut CaptureSession)| {
         let mut session = CaptureSession::clone(session);
         change(&mut session);
-        let session = Arc::new(session);
-        rules.evaluate(&SessionEvent::new(&SessionChanged { session, ..changed.clone() }))
+        SessionChanged { session: Arc::new(session), ..changed.clone() }
     };
-    let withheld = |then: &Verdict| {
-        let kept_quiet = |index| then.withheld.iter().any(|one| one.hit.index == index);
-        found.hits.iter().any(|hit| kept_quiet(hit.index))
-    };
+    let withheld = |then: &SessionChanged| rules.withholds(&SessionEvent::new(then), &found.hits);
     let is_packet =
         matches!(session.handle.kind, HandleKind::PacketSocket | HandleKind::SockPacket);
     if session.handle.filter != Some(true)
-        && withheld(&ask(&|session| session.handle.filter = Some(true)))
+        && withheld(&after(&|session| session.handle.filter = Some(true)))
     {
         return false;
     }
@@ -48,15 +44,16 @@ pub fn is_settled(rules: &RuleSet, changed: &SessionChanged, found: &Verdict) ->
             session.handle.filter = Some(true);
             session.handle.protocol = Some(Text::from(*protocol));
         };
-        if withheld(&ask(&bound)) {
+        if withheld(&after(&bound)) {
             return false;
         }
     }
     if is_packet && !session.promiscuous {
-        let promiscuous = ask(&|session| {
+        let promiscuous = after(&|session| {
             session.promiscuous = true;
             session.promiscuous_at = Some(changed.at);
         });
+        let promiscuous = rules.evaluate(&SessionEvent::new(&promiscuous));
         return promiscuous.hits.first().is_none_or(|hit| hit.rule.level <= level);
     }
     true

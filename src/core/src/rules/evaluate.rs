@@ -10,7 +10,7 @@ use rsigma_eval::{CompiledRule, Engine};
 
 use super::RuleSet;
 use super::fields::{Binding, SOURCES, SYSTEMS, Source};
-use crate::events::RuleEvent;
+use crate::events::{RuleEvent, SessionEvent};
 use crate::finding::RuleRef;
 use crate::observation::Os;
 
@@ -56,6 +56,8 @@ pub struct Unit {
     pub mandatory: Vec<String>,
     /// Its place in [`RuleSet::rules`].
     pub index: usize,
+    /// It is an expected filter.
+    pub is_filter: bool,
 }
 
 impl Unit {
@@ -83,24 +85,47 @@ fn engine(rules: Vec<CompiledRule>) -> Option<Engine> {
     Some(engine)
 }
 
+/// An engine of the expected filters of captures.
+fn filters(units: &[Unit], os: Os) -> Option<Engine> {
+    let covered = units
+        .iter()
+        .filter(|unit| unit.is_filter && unit.binding.covers(Source::PacketCapture, os));
+    engine(covered.map(|unit| unit.rule.clone()).collect())
+}
+
+/// Which rules an engine finds to match, sorted.
+fn matches(engine: &Engine, event: &impl RuleEvent) -> Vec<usize> {
+    let index = |id: &Option<String>| id.as_ref().and_then(|id| id.parse::<usize>().ok());
+    let results = engine.evaluate(event);
+    let mut matched: Vec<usize> =
+        results.iter().filter_map(|result| index(&result.header.rule_id)).collect();
+    matched.sort_unstable();
+    matched
+}
+
 /// Every detection and every filter, compiled.
 #[derive(Default)]
 pub struct Engines {
     units: Vec<Unit>,
     built: [[OnceLock<Option<Engine>>; SYSTEMS.len()]; SOURCES.len()],
+    /// Expected filters of captures by themselves: they are asked more often than anything else.
+    filters: [OnceLock<Option<Engine>>; SYSTEMS.len()],
 }
 
 impl Engines {
     /// Takes the compiled rules, by index.
     pub fn new(mut units: Vec<Unit>) -> Self {
         units.iter_mut().for_each(Unit::strip);
-        Self { units, built: Default::default() }
+        Self { units, ..Self::default() }
     }
 
     /// For one system: its engines take the rules instead of copying them.
     pub fn of(os: Os, mut units: Vec<Unit>) -> Self {
         units.iter_mut().for_each(Unit::strip);
         let engines = Self::default();
+        if let Some(slot) = engines.filters.get(os as usize) {
+            let _ = slot.set(filters(&units, os));
+        }
         for (source, slots) in std::iter::zip(SOURCES, &engines.built) {
             let covered = units.extract_if(.., |unit| unit.binding.covers(source, os));
             let engine = engine(covered.map(|unit| unit.rule).collect());
@@ -133,18 +158,26 @@ impl Engines {
         .as_ref()
     }
 
+    /// See [`RuleSet::withholds`].
+    pub fn withholds(&self, event: &SessionEvent<'_>, hits: &[Hit], set: &RuleSet) -> bool {
+        let os = event.os();
+        let Some(slot) = self.filters.get(os as usize) else { return false };
+        let Some(engine) = slot.get_or_init(|| filters(&self.units, os)) else { return false };
+        matches(engine, event).iter().any(|index| {
+            let filter = set.filters.binary_search_by_key(index, |filter| filter.index);
+            let filter = filter.ok().and_then(|place| set.filters.get(place));
+            filter.is_some_and(|filter| hits.iter().any(|hit| filter.withholds(hit.index)))
+        })
+    }
+
     /// See [`RuleSet::evaluate`].
     pub fn evaluate(&self, event: &impl RuleEvent, set: &RuleSet) -> Verdict {
         let mut verdict = Verdict::default();
         let Some(engine) = self.engine(event.source(), event.os()) else { return verdict };
-        let results = engine.evaluate(event);
-        if results.is_empty() {
+        let matched = matches(engine, event);
+        if matched.is_empty() {
             return verdict;
         }
-        let index = |id: &Option<String>| id.as_ref().and_then(|id| id.parse::<usize>().ok());
-        let mut matched: Vec<usize> =
-            results.iter().filter_map(|result| index(&result.header.rule_id)).collect();
-        matched.sort_unstable();
         // `filters` is sorted by index too, so the first one that matches leads.
         let expected: Vec<_> = set
             .filters

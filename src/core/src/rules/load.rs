@@ -353,7 +353,8 @@ fn assemble(
                 logsources(drafts, &resolved.bases)
             }
             (body, Some(passed), _) => {
-                if matches!(body, Body::Filter(_)) {
+                let is_filter = matches!(body, Body::Filter(_));
+                if is_filter {
                     let targets = indices(&passed.targets);
                     set.filters.push(expected::Filter { index, targets });
                 }
@@ -361,7 +362,13 @@ fn assemble(
                 systems = systems_of(&[passed.binding], true);
                 let words = logsource_of(draft);
                 let Passed { binding, compiled, mandatory, .. } = passed;
-                units.extend(compiled.map(|rule| Unit { binding, rule, mandatory, index }));
+                units.extend(compiled.map(|rule| Unit {
+                    binding,
+                    rule,
+                    mandatory,
+                    index,
+                    is_filter,
+                }));
                 words
             }
             _ => continue,

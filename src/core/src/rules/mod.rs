@@ -19,7 +19,7 @@ mod shape;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::events::RuleEvent;
+use crate::events::{RuleEvent, SessionEvent};
 use crate::finding::RuleRef;
 use crate::observation::Os;
 
@@ -128,6 +128,11 @@ impl RuleSet {
     /// rule.
     pub fn evaluate(&self, event: &impl RuleEvent) -> Verdict {
         self.engines.evaluate(event, self)
+    }
+
+    /// Whether an expected filter that matches the event would withhold one of these hits.
+    pub fn withholds(&self, event: &SessionEvent<'_>, hits: &[evaluate::Hit]) -> bool {
+        self.engines.withholds(event, hits, self)
     }
 
     /// The field that the rule of this index needs and `os` never supplies.
