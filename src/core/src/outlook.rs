@@ -48,7 +48,7 @@ pub fn is_settled(rules: &RuleSet, changed: &SessionChanged, found: &Verdict) ->
             return false;
         }
     }
-    if is_packet && !session.promiscuous {
+    if is_packet && !session.promiscuous && rules.promiscuous() > Some(level) {
         let promiscuous = after(&|session| {
             session.promiscuous = true;
             session.promiscuous_at = Some(changed.at);

@@ -41,6 +41,28 @@ fn rules_know_where_they_come_from() {
 }
 
 #[test]
+fn the_highest_level_that_hangs_on_promiscuous_mode_is_known() {
+    let capture = "category: packet_capture";
+    let level = |detection: &str| {
+        let texts = [
+            rule(1, "critical", capture, "s: {Stage: attached}\ncondition: s"),
+            rule(2, "high", capture, detection),
+            rule(3, "medium", capture, "s: {Promiscuous: true}\ncondition: s"),
+        ];
+        load_clean(&[file("rules.yml", &documents(&texts))]).promiscuous()
+    };
+    let other = "s: {Image: /a}\ncondition: s";
+    assert_eq!(level(other), Some(Level::Medium));
+    for detection in [
+        "s: {Image: /a}\nnot_yet: {Promiscuous: false}\ncondition: s and not not_yet",
+        "s:\n  - {Image: /a}\n  - {Promiscuous: true, Image: /b}\ncondition: s",
+        "s: ['yes']\ncondition: s",
+    ] {
+        assert_eq!(level(detection), Some(Level::High), "{detection}");
+    }
+}
+
+#[test]
 fn rules_can_be_loaded_for_one_system() {
     let logsource = |product: &str| format!("{product}category: process_creation");
     let texts = ["product: linux, ", "product: windows, ", ""].map(logsource);

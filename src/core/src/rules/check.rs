@@ -125,6 +125,25 @@ fn condition(expr: &ConditionExpr, detections: &Detections) -> Result<(), Fault>
     }
 }
 
+/// Whether what the rule says can depend on a field. Never wrongly false: keywords and array blocks may mean
+/// any field.
+pub fn mentions(detections: &Detections, field: &str) -> bool {
+    detections.named.values().any(|detection| mentioned(detection, field))
+}
+
+fn mentioned(detection: &Detection, field: &str) -> bool {
+    match detection {
+        Detection::AllOf(items) => items.iter().any(|item| {
+            item.field.has_modifier(Modifier::FieldRef)
+                || item.field.name.as_deref().is_none_or(|name| name == field)
+        }),
+        Detection::AnyOf(list) | Detection::And(list) => {
+            list.iter().any(|detection| mentioned(detection, field))
+        }
+        _ => true,
+    }
+}
+
 /// Fields without which no condition of the rule can be true, sorted.
 pub fn mandatory(detections: &Detections) -> Vec<String> {
     let alternatives = detections.conditions.iter().map(|expr| of_condition(expr, detections));

@@ -13,7 +13,7 @@ use super::correlation::{self, Correlation, Referable};
 use super::document::{self, Document};
 use super::evaluate::{Engines, Unit};
 use super::expected::{self, Target};
-use super::fields::{Binding, in_words};
+use super::fields::{Binding, Source, in_words};
 use super::{Problem, Rule, RuleFile, RuleKind, RuleSet, page};
 use crate::finding::{Level, RuleRef};
 use crate::ids;
@@ -102,6 +102,8 @@ struct Passed {
     /// Where it can match.
     compiled: Option<rsigma_eval::CompiledRule>,
     mandatory: Vec<String>,
+    /// What it says of a capture can depend on promiscuous mode.
+    by_promiscuous: bool,
     /// Of a filter.
     targets: Vec<usize>,
 }
@@ -265,7 +267,9 @@ fn detection(rule: &SigmaRule, only: Option<Os>) -> Result<Passed, Fault> {
         .transpose()
         .map_err(|error| (None, error.to_string()))?;
     let mandatory = check::mandatory(&rule.detection);
-    Ok(Passed { binding, compiled, mandatory, targets: Vec::new() })
+    let by_promiscuous =
+        binding.source == Source::PacketCapture && check::mentions(&rule.detection, "Promiscuous");
+    Ok(Passed { binding, compiled, mandatory, by_promiscuous, targets: Vec::new() })
 }
 
 fn filter(filter: &FilterRule, known: &[Target<'_>], only: Option<Os>) -> Result<Passed, Fault> {
@@ -334,6 +338,7 @@ fn assemble(
     for (place, (draft, passed)) in std::iter::zip(drafts, passed).enumerate() {
         let Some(index) = index(place) else { continue };
         let mut never_here = None;
+        let mut by_promiscuous = false;
         let systems;
         let logsource = match (&draft.body, passed, correlations.remove(&place)) {
             (Body::Correlation(rule), _, Some(resolved)) => {
@@ -361,6 +366,7 @@ fn assemble(
                 never_here = never(&passed);
                 systems = systems_of(&[passed.binding], true);
                 let words = logsource_of(draft);
+                by_promiscuous = passed.by_promiscuous && !is_filter;
                 let Passed { binding, compiled, mandatory, .. } = passed;
                 units.extend(compiled.map(|rule| Unit {
                     binding,
@@ -376,6 +382,9 @@ fn assemble(
         let mut rule = Rule { systems, ..listed(draft, logsource, never_here) };
         if only.is_some() {
             rule.page = None;
+        }
+        if by_promiscuous {
+            set.promiscuous = set.promiscuous.max(Some(rule.shown.level));
         }
         set.rules.push(rule);
     }

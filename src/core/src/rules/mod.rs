@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::events::{RuleEvent, SessionEvent};
-use crate::finding::RuleRef;
+use crate::finding::{Level, RuleRef};
 use crate::observation::Os;
 
 pub use document::FILE_LIMIT;
@@ -103,6 +103,8 @@ pub struct RuleSet {
     filters: Vec<expected::Filter>,
     correlations: Vec<correlation::Correlation>,
     roles: Vec<correlation::Role>,
+    /// See [`RuleSet::promiscuous`].
+    promiscuous: Option<Level>,
 }
 
 impl RuleSet {
@@ -128,6 +130,11 @@ impl RuleSet {
     /// rule.
     pub fn evaluate(&self, event: &impl RuleEvent) -> Verdict {
         self.engines.evaluate(event, self)
+    }
+
+    /// The highest level of a rule that may say something else of a capture when it becomes promiscuous.
+    pub fn promiscuous(&self) -> Option<Level> {
+        self.promiscuous
     }
 
     /// Whether an expected filter that matches the event would withhold one of these hits.
