@@ -2,7 +2,7 @@
 //! them with FreeBSD's headers.
 
 use crate::bsm::{event, token};
-use crate::{filedesc, files, link, procs, route};
+use crate::{filedesc, files, inotify, jails, link, mounts, procs, route};
 
 /// Names and values.
 pub fn constants() -> Vec<(&'static str, u64)> {
@@ -32,6 +32,29 @@ pub fn constants() -> Vec<(&'static str, u64)> {
         ("AUT_OTHER_FILE64", token::FILE64.into()),
         ("AUT_HEADER64_EX", token::HEADER64_EX.into()),
     ];
+    out.extend([
+        ("IN_ATTRIB", inotify::ATTRIB.into()),
+        ("IN_OPEN", inotify::OPEN.into()),
+        ("IN_CLOSE", inotify::CLOSE.into()),
+        ("IN_DONT_FOLLOW", inotify::DONT_FOLLOW.into()),
+        ("IN_UNMOUNT", inotify::UNMOUNT.into()),
+        ("IN_Q_OVERFLOW", inotify::OVERFLOW.into()),
+        ("IN_IGNORED", inotify::IGNORED.into()),
+        ("IN_NONBLOCK", widened(inotify::NONBLOCK)),
+        ("IN_CLOEXEC", widened(inotify::CLOEXEC)),
+        ("SYS___specialfd", widened(inotify::SYS_SPECIALFD)),
+        ("SPECIALFD_INOTIFY", widened(inotify::SPECIALFD_INOTIFY)),
+        ("SYS_inotify_add_watch_at", widened(inotify::SYS_ADD_WATCH_AT)),
+        ("SYS_inotify_rm_watch", widened(inotify::SYS_RM_WATCH)),
+        ("EVFILT_JAIL", widened(jails::EVFILT_JAIL)),
+        ("NOTE_JAIL_CHILD", jails::NOTE_JAIL_CHILD.into()),
+        ("NOTE_JAIL_SET", jails::NOTE_JAIL_SET.into()),
+        ("NOTE_JAIL_ATTACH", jails::NOTE_JAIL_ATTACH.into()),
+        ("NOTE_JAIL_REMOVE", jails::NOTE_JAIL_REMOVE.into()),
+        ("NOTE_JAIL_MULTI", jails::NOTE_JAIL_MULTI.into()),
+        ("VQ_MOUNT", mounts::VQ_MOUNT.into()),
+        ("VQ_UNMOUNT", mounts::VQ_UNMOUNT.into()),
+    ]);
     out.extend(event::EVENTS.map(|(number, name, _)| (name, u64::from(number))));
     out
 }

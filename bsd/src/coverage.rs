@@ -1,16 +1,18 @@
 //! `doctor`: what the sensor sees on this machine, what is blind, and why. Each source is tried once.
 
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bpfwatch_core::platform::{Check, CheckState};
 
 use crate::decode::BPF_DEVICE;
 use crate::ffi::{self, Event, Kqueue};
 use crate::kernel::{self, Kernel};
+use crate::{guard, inotify};
 
 /// From this release on `net.bpf.stats` lists one vnet only (sys/net/bpf.c).
 const STATS_OF_ONE_VNET: u32 = 1_600_006;
@@ -26,7 +28,7 @@ const GAPS: [(&str, &str); 4] = [
     ),
     (
         "short-lived opens",
-        "told without a process; the audit pipe has them all and is not read yet",
+        "those of under a millisecond are told without their process; the audit pipe has it and is not read yet",
     ),
     (
         "capture without /dev/bpf",
@@ -56,7 +58,9 @@ fn tried(name: &str, result: io::Result<String>) -> Check {
 
 /// One check for each source that the sensor uses, then what none of them sees.
 pub fn checks() -> Vec<Check> {
-    let mut out = vec![tried("opens of /dev/bpf", an_open_is_told())];
+    let has_inotify = kernel::release_date().is_some_and(|date| date >= guard::SINCE);
+    let told = if has_inotify { inotify_tells() } else { an_open_is_told() };
+    let mut out = vec![tried("opens of /dev/bpf", told)];
     match Kernel::new() {
         Ok(mut kernel) => {
             let device = kernel.find_device();
@@ -109,6 +113,28 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
+/// Watches the device by inotify as the sensor does, opens it once and waits to be told.
+fn inotify_tells() -> io::Result<String> {
+    let queue = Kqueue::new()?;
+    let inotify = File::from(ffi::inotify()?);
+    let ident = usize::try_from(inotify.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let (filter, flags) = (libc::EVFILT_READ, libc::EV_ADD | libc::EV_CLEAR);
+    queue.change(Event { ident, filter, flags, fflags: 0, data: 0 })?;
+    ffi::inotify_add(&inotify, BPF_DEVICE.as_bytes(), inotify::OPEN | inotify::DONT_FOLLOW)?;
+    drop(OpenOptions::new().read(true).open(BPF_DEVICE)?);
+    let mut events = Vec::new();
+    queue.wait(PATIENCE, &mut events)?;
+    let mut buffer = [0; 1024];
+    let length = if events.is_empty() { 0 } else { (&inotify).read(&mut buffer)? };
+    if inotify::events(&buffer[..length]).iter().any(|event| event.mask & inotify::OPEN != 0) {
+        Ok("an open was told by inotify; nodes of jails are watched too".to_owned())
+    } else {
+        Err(io::Error::other(
+            "an open was not told by inotify; opens shorter than 250 ms are missed",
+        ))
+    }
+}
+
 /// Opens the device once and waits to be told.
 fn an_open_is_told() -> io::Result<String> {
     /// NOTE_OPEN of sys/event.h.
@@ -123,19 +149,40 @@ fn an_open_is_told() -> io::Result<String> {
     let mut events = Vec::new();
     queue.wait(PATIENCE, &mut events)?;
     if events.iter().any(|event| event.fflags & NOTE_OPEN != 0) {
-        Ok("an open was told by kqueue; from 15.0 on inotify is used, in jails too".to_owned())
+        Ok("an open was told by kqueue, of the host's node alone".to_owned())
     } else {
         Err(io::Error::other("an open was not told; opens are found by looking every 250 ms"))
     }
 }
 
+/// Follows this process, starts it once more as a child, and waits to be told of the execution.
 fn executions() -> io::Result<String> {
     let queue = Kqueue::new()?;
     let ident = std::process::id() as usize;
     let fflags = libc::NOTE_EXEC | libc::NOTE_TRACK;
     let (filter, flags) = (libc::EVFILT_PROC, libc::EV_ADD | libc::EV_CLEAR);
     queue.change(Event { ident, filter, flags, fflags, data: 0 })?;
-    Ok("kqueue follows processes and their children".to_owned())
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let pid = child.id() as usize;
+    let ended = child.wait();
+    let mut seen = false;
+    let mut events = Vec::new();
+    let started = Instant::now();
+    while !seen && started.elapsed() < PATIENCE {
+        queue.wait(PATIENCE, &mut events)?;
+        seen = events.iter().any(|event| event.ident == pid && event.fflags & libc::NOTE_EXEC != 0);
+    }
+    ended?;
+    if seen {
+        Ok("the execution of a child was told by kqueue".to_owned())
+    } else {
+        Err(io::Error::other("the execution of a child was not told by kqueue"))
+    }
 }
 
 fn route() -> io::Result<String> {

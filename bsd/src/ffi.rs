@@ -8,6 +8,8 @@ use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use crate::inotify;
+
 /// The ABI of 12.0 and later (sys/event.h). What libc has for older releases would be silently cut.
 const _: () = assert!(size_of::<libc::kevent>() == 64);
 const _: () = assert!(size_of::<libc::ifreq>() == 32);
@@ -237,14 +239,12 @@ pub fn mounts() -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
 /// # Errors
 /// As the call has them. On a kernel older than 15.0 the process would be killed: ask for its release first.
 pub fn inotify() -> io::Result<OwnedFd> {
-    const SYS_SPECIALFD: c_int = 577;
-    const SPECIALFD_INOTIFY: c_int = 2;
-    /// IN_NONBLOCK and IN_CLOEXEC.
-    const FLAGS: c_int = 0x4 | 0x10_0000;
-    let flags = FLAGS;
+    let flags: c_int = inotify::NONBLOCK | inotify::CLOEXEC;
     let size = size_of::<c_int>();
     // SAFETY: the kernel reads `struct specialfd_inotify`, which is one int, of the size told.
-    let fd = unsafe { libc::syscall(SYS_SPECIALFD, SPECIALFD_INOTIFY, &raw const flags, size) };
+    let fd = unsafe {
+        libc::syscall(inotify::SYS_SPECIALFD, inotify::SPECIALFD_INOTIFY, &raw const flags, size)
+    };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -256,13 +256,13 @@ pub fn inotify() -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// As the call has them; ENOENT when there is nothing at the path.
-pub fn inotify_add(inotify: impl AsFd, path: &[u8], mask: u32) -> io::Result<c_int> {
-    const SYS_INOTIFY_ADD_WATCH_AT: c_int = 593;
+pub fn inotify_add(queue: impl AsFd, path: &[u8], mask: u32) -> io::Result<c_int> {
     let path = CString::new(path)?;
-    let fd = inotify.as_fd().as_raw_fd();
+    let fd = queue.as_fd().as_raw_fd();
     // SAFETY: the path ends in a zero byte and lives through the call; the rest are numbers.
-    let watch =
-        unsafe { libc::syscall(SYS_INOTIFY_ADD_WATCH_AT, fd, libc::AT_FDCWD, path.as_ptr(), mask) };
+    let watch = unsafe {
+        libc::syscall(inotify::SYS_ADD_WATCH_AT, fd, libc::AT_FDCWD, path.as_ptr(), mask)
+    };
     if watch < 0 { Err(io::Error::last_os_error()) } else { Ok(watch) }
 }
 
@@ -270,11 +270,10 @@ pub fn inotify_add(inotify: impl AsFd, path: &[u8], mask: u32) -> io::Result<c_i
 ///
 /// # Errors
 /// EINVAL when there is none of that number.
-pub fn inotify_remove(inotify: impl AsFd, watch: c_int) -> io::Result<()> {
-    const SYS_INOTIFY_RM_WATCH: c_int = 594;
-    let fd = inotify.as_fd().as_raw_fd();
+pub fn inotify_remove(queue: impl AsFd, watch: c_int) -> io::Result<()> {
+    let fd = queue.as_fd().as_raw_fd();
     // SAFETY: the call takes numbers only.
-    check(unsafe { libc::syscall(SYS_INOTIFY_RM_WATCH, fd, watch) })
+    check(unsafe { libc::syscall(inotify::SYS_RM_WATCH, fd, watch) })
 }
 
 /// Attaches a BPF descriptor to an interface (bpf(4), BIOCSETIF).

@@ -16,20 +16,15 @@ use std::time::{Duration, Instant};
 
 use crate::ffi::{self, Event, Kqueue};
 use crate::inotify::{self, ATTRIB, CLOSE, DONT_FOLLOW, IGNORED, OPEN, OVERFLOW, UNMOUNT};
+use crate::jails::{EVFILT_JAIL, NOTE_JAIL, NOTE_JAIL_CHILD, NOTE_JAIL_REMOVE};
 use crate::kernel;
+use crate::mounts::{VQ_MOUNT, VQ_UNMOUNT};
 use crate::raw::JailRow;
 use crate::watches::{self, Held, Node};
 
 /// The first release with inotify(2) and EVFILT_JAIL (sys/sys/param.h of 15.0-RELEASE). An older kernel would
 /// answer the call with SIGSYS.
 pub const SINCE: u32 = 1_500_068;
-/// EVFILT_JAIL of sys/event.h.
-const EVFILT_JAIL: i16 = -14;
-/// NOTE_JAIL_CHILD, and NOTE_JAIL_REMOVE: it comes before the jail's processes are killed.
-const CHILD: u32 = 0x8000_0000;
-const REMOVE: u32 = 0x1000_0000;
-/// VQ_MOUNT and VQ_UNMOUNT of sys/mount.h.
-const MOUNTS: u32 = 0x8 | 0x10;
 /// Rules of a mount may hide or show its node, which gives no event.
 const RESCAN: Duration = Duration::from_secs(30);
 /// After an event of mounts, which come in numbers.
@@ -87,7 +82,7 @@ impl Guard {
         queue.change(ask(STOP, libc::EVFILT_USER, 0))?;
         let inotify = File::from(ffi::inotify()?);
         queue.change(ask(inotify.as_raw_fd() as usize, libc::EVFILT_READ, 0))?;
-        queue.change(ask(0, libc::EVFILT_FS, MOUNTS))?;
+        queue.change(ask(0, libc::EVFILT_FS, VQ_MOUNT | VQ_UNMOUNT))?;
         let told = Arc::default();
         let mut watcher = Watcher {
             queue: Arc::clone(&queue),
@@ -153,7 +148,7 @@ impl Watcher {
             }
             // Jails that end come first: jail(8) goes on to unmount.
             for event in events.iter().filter(|event| event.filter == EVFILT_JAIL) {
-                if event.fflags & REMOVE != 0 {
+                if event.fflags & NOTE_JAIL_REMOVE != 0 {
                     self.let_go(u32::try_from(event.ident).unwrap_or(0));
                 }
             }
@@ -165,7 +160,7 @@ impl Watcher {
                     libc::EVFILT_FS => next = next.min(Instant::now() + SETTLE),
                     EVFILT_JAIL => {
                         jails = true;
-                        if event.fflags & CHILD != 0 {
+                        if event.fflags & NOTE_JAIL_CHILD != 0 {
                             self.scan();
                         }
                     }
@@ -207,8 +202,7 @@ impl Watcher {
 
     /// Watches a jail's end, and the start of jails in it.
     fn guard_jail(&mut self, jid: u32) -> bool {
-        const JAIL: u32 = 0xf800_0000;
-        let watched = self.queue.change(ask(jid as usize, EVFILT_JAIL, JAIL)).is_ok();
+        let watched = self.queue.change(ask(jid as usize, EVFILT_JAIL, NOTE_JAIL)).is_ok();
         if watched {
             self.guarded.insert(jid);
         }

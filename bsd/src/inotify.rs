@@ -18,8 +18,21 @@ pub const OVERFLOW: u32 = 0x4000;
 /// IN_IGNORED: the watch is gone.
 pub const IGNORED: u32 = 0x8000;
 
+/// IN_NONBLOCK, which is O_NONBLOCK.
+pub const NONBLOCK: i32 = 0x4;
+/// IN_CLOEXEC, which is O_CLOEXEC.
+pub const CLOEXEC: i32 = 0x10_0000;
+/// System calls (sys/syscall.h): zig's libc for 14.0 has no functions for them.
+pub const SYS_SPECIALFD: i32 = 577;
+/// See [`SYS_SPECIALFD`].
+pub const SYS_ADD_WATCH_AT: i32 = 593;
+/// See [`SYS_SPECIALFD`].
+pub const SYS_RM_WATCH: i32 = 594;
+/// Which special descriptor is asked for (sys/specialfd.h).
+pub const SPECIALFD_INOTIFY: i32 = 2;
+
 /// Bytes of `struct inotify_event` before the name.
-const HEADER: usize = 16;
+const HEADER: usize = size_of::<crate::layout::InotifyEvent>();
 
 /// One event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,22 @@
 use crate::bytes::{id, until_nul};
 use crate::raw::JailRow;
 
+/// EVFILT_JAIL of sys/event.h, 15.0 and later.
+pub const EVFILT_JAIL: i16 = -14;
+/// NOTE_JAIL_CHILD: a jail was made in it.
+pub const NOTE_JAIL_CHILD: u32 = 0x8000_0000;
+/// NOTE_JAIL_SET: its parameters were changed.
+pub const NOTE_JAIL_SET: u32 = 0x4000_0000;
+/// NOTE_JAIL_ATTACH: a process entered it.
+pub const NOTE_JAIL_ATTACH: u32 = 0x2000_0000;
+/// NOTE_JAIL_REMOVE: it ends; this comes before its processes are killed and its file systems unmounted.
+pub const NOTE_JAIL_REMOVE: u32 = 0x1000_0000;
+/// NOTE_JAIL_MULTI: several of these happened.
+pub const NOTE_JAIL_MULTI: u32 = 0x0800_0000;
+/// All of them.
+pub const NOTE_JAIL: u32 =
+    NOTE_JAIL_CHILD | NOTE_JAIL_SET | NOTE_JAIL_ATTACH | NOTE_JAIL_REMOVE | NOTE_JAIL_MULTI;
+
 /// A parameter that is asked for, and how many bytes its value may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parameter {

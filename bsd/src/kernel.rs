@@ -138,8 +138,7 @@ impl Kernel {
     /// # Errors
     /// When descriptors cannot be listed. The error of the second table stands beside the look.
     pub fn look(&mut self, device: u64) -> io::Result<(Look, Option<io::Error>)> {
-        let own = std::process::id();
-        let files = self.files(|row| row.data == device && row.pid != own)?;
+        let files = self.files(|row| row.data == device)?;
         Ok(match self.attached() {
             Ok(rows) => (Look { files, attached: Some(rows) }, None),
             Err(error) => (Look { files, attached: None }, Some(error)),

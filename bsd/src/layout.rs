@@ -227,8 +227,25 @@ c_struct! {
     }
 }
 
+c_struct! {
+    /// What a read of inotify(2) gives, before the name.
+    InotifyEvent = "struct inotify_event" of "sys/inotify.h", 16 bytes {
+        wd: i32 = "wd" at 0,
+        mask: u32 = "mask" at 4,
+        cookie: u32 = "cookie" at 8,
+        len: u32 = "len" at 12,
+    }
+}
+
+c_struct! {
+    /// What is asked of the call that makes a descriptor of inotify(2).
+    SpecialfdInotify = "struct specialfd_inotify" of "sys/specialfd.h", 4 bytes {
+        flags: i32 = "flags" at 0,
+    }
+}
+
 /// All of them.
-pub const LAYOUTS: [Layout; 8] = [
+pub const LAYOUTS: [Layout; 10] = [
     XbpfD::LAYOUT,
     Xfile::LAYOUT,
     KinfoProc::LAYOUT,
@@ -237,4 +254,6 @@ pub const LAYOUTS: [Layout; 8] = [
     IfAnnouncemsghdr::LAYOUT,
     Nlmsghdr::LAYOUT,
     Ifinfomsg::LAYOUT,
+    InotifyEvent::LAYOUT,
+    SpecialfdInotify::LAYOUT,
 ];

@@ -4,6 +4,11 @@ use bpfwatch_core::platform::{Check, CheckState};
 
 use crate::raw::JailRow;
 
+/// VQ_MOUNT of sys/mount.h: a file system was mounted.
+pub const VQ_MOUNT: u32 = 0x8;
+/// VQ_UNMOUNT: one was unmounted.
+pub const VQ_UNMOUNT: u32 = 0x10;
+
 /// Whose a mount is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place<'a> {

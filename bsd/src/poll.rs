@@ -5,7 +5,7 @@
 //! file; the second what is attached, promiscuous and read, but names only the process that touched it last.
 //! [`matching`](crate::matching) puts the two together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bpfwatch_core::handle::Handle;
@@ -81,6 +81,8 @@ struct Stray {
 #[derive(Debug, Default)]
 pub struct Table {
     entries: BTreeMap<u64, Entry>,
+    /// Ids of those that the last look found first.
+    fresh: BTreeSet<u64>,
     strays: Vec<Stray>,
     next_stray: u64,
     looked: bool,
@@ -104,6 +106,12 @@ impl Table {
         all.any(|holder| holder.process.is_same(process))
     }
 
+    /// Whether the last look was the first that found this open file; a process that inherits one later
+    /// does not make it new.
+    pub fn is_new(&self, id: u64) -> bool {
+        self.fresh.contains(&id)
+    }
+
     /// Compares with a look at `now`, in milliseconds: says what changed.
     pub fn update(&mut self, look: &Look, now: u64, who: &mut dyn Who, said: &mut Vec<Said>) {
         self.take_files(&look.files, who, said);
@@ -115,6 +123,7 @@ impl Table {
     }
 
     fn take_files(&mut self, files: &[FileRow], who: &mut dyn Who, said: &mut Vec<Said>) {
+        self.fresh.clear();
         let mut by_file: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
         for row in files {
             let pids = by_file.entry(file_id(row)).or_default();
@@ -130,6 +139,7 @@ impl Table {
             let mut entry = Entry::new(decode::handle_of(id, None));
             entry.take_holders(&pids, !self.looked, who, said);
             self.entries.insert(id, entry);
+            self.fresh.insert(id);
         }
     }
 

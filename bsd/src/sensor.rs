@@ -6,7 +6,7 @@
 //! kernels the host's alone is, by kqueue: a watch inside a jail's devfs would keep the mount busy and the
 //! jail from stopping. Opens there are found by the steady looks and by those after an execution in the jail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -25,6 +25,7 @@ use nix::net::if_::if_indextoname;
 use crate::decode::BPF_DEVICE;
 use crate::ffi::{self, Event, Kqueue};
 use crate::guard::{Access, Guard, TOLD, Told};
+use crate::jails::{EVFILT_JAIL, NOTE_JAIL, NOTE_JAIL_CHILD};
 use crate::kernel::{Kernel, now};
 use crate::opens::Opens;
 use crate::poll::{Said, Table};
@@ -33,11 +34,6 @@ use crate::raw::{ProcRow, RouteMessage};
 use crate::route::{self, IFF_PROMISC};
 use crate::schedule::Schedule;
 
-/// EVFILT_JAIL of sys/event.h, 15.0 and later.
-const EVFILT_JAIL: i16 = -14;
-/// NOTE_JAIL_CHILD, NOTE_JAIL_SET, NOTE_JAIL_ATTACH, NOTE_JAIL_REMOVE, NOTE_JAIL_MULTI.
-const NOTE_JAIL: u32 = 0xf800_0000;
-const NOTE_JAIL_CHILD: u32 = 0x8000_0000;
 /// Of /dev/bpf: NOTE_DELETE, NOTE_ATTRIB, NOTE_REVOKE, NOTE_OPEN, NOTE_CLOSE, NOTE_CLOSE_WRITE.
 const NODE: u32 = 0x1 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200;
 /// NOTE_CHILD of sys/event.h.
@@ -124,11 +120,15 @@ impl Sensor for FreebsdSensor {
     fn run(self: Box<Self>, outlet: &Outlet) -> Result<(), SensorError> {
         let mut kernel = Kernel::new().map_err(|error| fail("net.bpf.stats", &error))?;
         let device = kernel.find_device().map_err(|error| fail(BPF_DEVICE, &error))?;
-        let guard = Guard::start(Arc::clone(&self.kqueue)).ok();
+        let (guard, no_guard) = match Guard::start(Arc::clone(&self.kqueue)) {
+            Ok(guard) => (Some(guard), None),
+            Err(error) => (None, Some(error)),
+        };
         let mut state = State {
             source: Source { kernel, kqueue: &self.kqueue },
             guard,
             opens: Opens::default(),
+            looked: false,
             device,
             outlet,
             table: Table::default(),
@@ -143,6 +143,10 @@ impl Sensor for FreebsdSensor {
             blind: BTreeMap::new(),
             names: Names::default(),
         };
+        // An older kernel has no such watches, which `doctor` says; nothing is wrong with it.
+        if let Some(error) = no_guard.filter(|error| error.kind() != io::ErrorKind::Unsupported) {
+            state.blind("watches of bpf nodes by inotify; opens in jails", Some(&error));
+        }
         state.begin();
         state.watch()
     }
@@ -195,6 +199,8 @@ struct State<'a> {
     /// Watches of nodes, where the kernel has inotify(2).
     guard: Option<Guard>,
     opens: Opens,
+    /// There was a look.
+    looked: bool,
     device: u64,
     outlet: &'a Outlet,
     table: Table,
@@ -341,16 +347,31 @@ impl State<'_> {
                 self.blind("kern.file", None);
                 self.blind("net.bpf.stats", error.as_ref());
                 let mut said = Vec::new();
+                let first = !std::mem::replace(&mut self.looked, true);
                 self.table.update(&look, at, &mut self.source.kernel, &mut said);
-                for (actor, kind) in &said {
-                    if matches!(kind, Kind::HandleOpened { .. }) {
-                        self.opens.named(actor.as_ref().map_or(0, |actor| jail_of(actor)));
-                    }
+                for jid in self.newly_open(&said) {
+                    self.opens.found(jid, at);
+                }
+                if first {
+                    // What was open before the watches began has no open that will be told.
+                    self.opens.begin();
                 }
                 self.offer(said, |names| &names.handles);
             }
             Err(error) => self.blind("kern.file", Some(&error)),
         }
+    }
+
+    /// The jail of each descriptor that was opened since the last look; one that another process has too,
+    /// inherited or passed on, was opened once.
+    fn newly_open(&self, said: &[Said]) -> Vec<u32> {
+        let mut seen = BTreeSet::new();
+        let opened = said.iter().filter_map(|(actor, kind)| match kind {
+            Kind::HandleOpened { handle, .. } => Some((handle.id, actor.as_ref()?)),
+            _ => None,
+        });
+        let new = opened.filter(|(id, _)| self.table.is_new(*id) && seen.insert(*id));
+        new.map(|(_, actor)| jail_of(actor)).collect()
     }
 
     fn happened(&mut self, event: &Event) {
@@ -403,11 +424,16 @@ impl State<'_> {
 
     /// Opens that were told and that no look found anybody for.
     fn say_unnamed(&mut self, at: u64) {
-        let mut said = Vec::new();
         for unnamed in self.opens.take(at) {
-            self.opens.say(&unnamed, &mut said);
+            let scope = self.source.kernel.scope(unnamed.node.jid);
+            let (records, more) = unnamed.records(&scope);
+            let said = records.map(|record| (None, Kind::Logged { record: Arc::new(record) }));
+            self.offer(said.collect(), |names| &names.handles);
+            if more > 0 {
+                let why = "opens of a bpf node by nobody that could be found, counted and not said";
+                self.outlet.lost(now(), &self.names.handles, more, why);
+            }
         }
-        self.offer(said, |names| &names.handles);
     }
 
     fn node_event(&mut self, event: &Event) {
@@ -466,6 +492,15 @@ impl State<'_> {
             let scope = actor.as_ref().and_then(|actor| actor.scope.as_deref());
             *kind == Kind::Executed && matches!(scope, Some(Scope::Jail { .. }))
         });
+        let at = self.millis();
+        for (actor, kind) in &said {
+            if let (Some(actor), Kind::Executed) = (actor, kind) {
+                let image = actor.image.as_ref().or(actor.name.as_ref());
+                let image = image.map_or("?", Text::as_str);
+                let what = format!("{image} (pid {pid})");
+                self.opens.executed(jail_of(actor), what, at);
+            }
+        }
         self.offer(said, |names| &names.processes);
         if event.fflags & libc::NOTE_TRACKERR != 0 {
             let why = "a process that the kernel could not follow";
@@ -473,7 +508,6 @@ impl State<'_> {
         }
         // Opens in a jail's own /dev give no event; those of a holder change who holds.
         if holder || jailed {
-            let at = self.millis();
             self.schedule.event(at);
         }
     }

@@ -1,5 +1,6 @@
 //! Compares every struct and number that is read with FreeBSD's own headers, by a C compiler that carries
-//! them (`zig cc`). Nothing is linked or run: the compiler's assertions are the test.
+//! them (`zig cc`; its headers have inotify(2) and the events of jails, which came with 15.0, whatever the
+//! release that is asked for). Nothing is linked or run: the compiler's assertions are the test.
 
 use std::fmt::Write as _;
 use std::io;
@@ -73,6 +74,9 @@ const HEADERS: &str = "\
 #include <net/if.h>
 #include <net/route.h>
 #include <net/bpf.h>
+#include <sys/inotify.h>
+#include <sys/specialfd.h>
+#include <sys/syscall.h>
 #include <fcntl.h>
 #include <bsm/audit.h>
 #include <bsm/audit_record.h>

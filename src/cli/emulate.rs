@@ -143,6 +143,13 @@ impl Emulate {
                 ));
                 Ok(Code::Ok)
             }
+            Verdict::Unnamed(after) => {
+                output::note(&format!(
+                    "reported after {} ms without its process: it was over before more than the open was seen",
+                    after.as_millis()
+                ));
+                Ok(Code::Ok)
+            }
             Verdict::Missed { .. } if run.is_stopped() => {
                 Err(Failure::new(Code::NotSeen, "stopped by a signal before it was reported"))
             }
@@ -263,7 +270,7 @@ fn missing(rules: &[&str], set: &RuleSet) -> String {
 fn told(report: &Report, set: &RuleSet) -> String {
     match &report.verdict {
         Verdict::Missed { what, rules } => format!("{what}{}; {}", missing(rules, set), report.did),
-        Verdict::Reported(_) | Verdict::Quiet(_) => report.did.clone(),
+        Verdict::Reported(_) | Verdict::Quiet(_) | Verdict::Unnamed(_) => report.did.clone(),
     }
 }
 
@@ -271,7 +278,7 @@ fn told(report: &Report, set: &RuleSet) -> String {
 #[derive(Debug, Serialize)]
 struct Row {
     technique: &'static str,
-    /// `reported`, `quiet`, `missed`, or `refused` by the system.
+    /// `reported`, `unnamed` (without its process), `quiet`, `missed`, or `refused` by the system.
     result: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     after_ms: Option<u128>,
@@ -292,6 +299,7 @@ impl Row {
                 let (result, after) = match report.verdict {
                     Verdict::Reported(after) => ("reported", Some(after)),
                     Verdict::Quiet(after) => ("quiet", Some(after)),
+                    Verdict::Unnamed(after) => ("unnamed", Some(after)),
                     Verdict::Missed { .. } => ("missed", None),
                 };
                 (result, after, report.did.clone(), report.rules.clone())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bpfwatch_core::finding::{Finding, Line, ProcessView, RuleRef, SessionLine, Stage};
+use bpfwatch_core::finding::{Finding, Level, Line, ProcessView, RuleRef, SessionLine, Stage};
 use bpfwatch_core::pipeline::{Pipeline, Settings};
 use bpfwatch_core::platform::{Platform, SensorSettings};
 use bpfwatch_core::rules::RuleSet;
@@ -43,6 +43,9 @@ pub enum Verdict {
     Reported(Duration),
     /// It was seen, and kept quiet about as it should be, after this time.
     Quiet(Duration),
+    /// It was over before more could be seen than that the device was opened, which was reported after this
+    /// time.
+    Unnamed(Duration),
     /// Not, or not by all: these ids are missing. None where it was not even seen, or is seen with others.
     Missed {
         /// What went wrong.
@@ -102,6 +105,8 @@ struct Seen<'a> {
     reported: Option<Duration>,
     /// When the first of its sessions was seen.
     first: Option<Duration>,
+    /// When it was reported that somebody opened the device, where that is enough.
+    unnamed: Option<Duration>,
 }
 
 struct Held {
@@ -119,6 +124,7 @@ impl<'a> Seen<'a> {
             sessions: BTreeMap::new(),
             reported: None,
             first: None,
+            unnamed: None,
         }
     }
 
@@ -132,6 +138,9 @@ impl<'a> Seen<'a> {
 
     fn line(&mut self, line: Line) {
         if let Line::Finding(finding) = line {
+            if is_any(&finding, self.entry.reported_without_process()) {
+                self.unnamed.get_or_insert_with(|| self.started.elapsed());
+            }
             self.findings.push(*finding);
         }
     }
@@ -176,7 +185,7 @@ impl<'a> Seen<'a> {
     fn report(self, did: String, run: &Run) -> Report {
         let known = run.known().clone();
         let mut findings: Vec<Finding> =
-            self.findings.into_iter().filter(|finding| is_of(finding, &known.pids)).collect();
+            self.findings.iter().filter(|finding| is_of(finding, &known.pids)).cloned().collect();
         let own: Vec<&Held> = self
             .sessions
             .values()
@@ -184,6 +193,11 @@ impl<'a> Seen<'a> {
             .collect();
         let verdict = match (self.reported, self.entry.technique.rules) {
             (Some(after), _) => Verdict::Reported(after),
+            (None, _) if self.unnamed.is_some() && self.first.is_none() => {
+                let enough = self.entry.reported_without_process();
+                findings = self.findings.into_iter().filter(|f| is_any(f, enough)).collect();
+                Verdict::Unnamed(self.unnamed.unwrap_or_default())
+            }
             (None, []) => quiet(self.first, &own, &findings),
             (None, wanted) => missed(wanted, &known, self.first.is_some()),
         };
@@ -222,12 +236,19 @@ fn quiet(first: Option<Duration>, own: &[&Held], findings: &[Finding]) -> Verdic
         // A handle that cannot receive is no capture: keeping quiet about it is right.
         Some(after)
             if own.iter().all(|held| held.stage == Stage::Opened)
-                && findings.iter().all(|finding| finding.session.is_none()) =>
+                && findings.iter().all(|finding| {
+                    finding.session.is_none() || finding.rule.level <= Level::Informational
+                }) =>
         {
             Verdict::Quiet(after)
         }
         Some(_) => Verdict::Missed { what: "it was reported, although it captures nothing", rules },
     }
+}
+
+/// Whether one of these rules reported it.
+fn is_any(finding: &Finding, ids: &[&str]) -> bool {
+    rules_of(finding).any(|rule| ids.contains(&&*rule.id))
 }
 
 fn rules_of(finding: &Finding) -> impl Iterator<Item = &Arc<RuleRef>> {

@@ -41,6 +41,8 @@ pub enum Log {
     CiscoAaa,
     /// Commands on a Juniper device: service `mgd` of `juniper`.
     JuniperMgd,
+    /// Opens of /dev/bpf that were told and of which no process was found: service `bpf_opens` of `freebsd`.
+    BpfOpens,
 }
 
 impl Log {
@@ -54,6 +56,7 @@ impl Log {
             Log::Auditd => "auditd",
             Log::CiscoAaa => "cisco_aaa",
             Log::JuniperMgd => "juniper_mgd",
+            Log::BpfOpens => "bpf_opens",
         }
     }
 }

@@ -30,10 +30,12 @@ pub enum Source {
     CiscoAaa,
     /// A command on a Juniper device.
     JuniperMgd,
+    /// An open of /dev/bpf by nobody who could be found.
+    BpfOpens,
 }
 
 /// Every source, in the order of its discriminant.
-pub const SOURCES: [Source; 10] = [
+pub const SOURCES: [Source; 11] = [
     Source::ProcessCreation,
     Source::PacketCapture,
     Source::CapturePosture,
@@ -44,6 +46,7 @@ pub const SOURCES: [Source; 10] = [
     Source::Auditd,
     Source::CiscoAaa,
     Source::JuniperMgd,
+    Source::BpfOpens,
 ];
 
 /// Operating systems and other producers in the order of [`Os`]'s discriminant.
@@ -91,6 +94,7 @@ const TABLES: [Table; SOURCES.len()] = [
     service(None, "auditd", L),
     service(None, "aaa", C),
     service(None, "mgd", J),
+    service(None, "bpf_opens", F),
 ];
 
 const fn category(name: &'static str, products: u8, fields: &'static [&'static [Field]]) -> Table {
@@ -236,6 +240,7 @@ impl Source {
             Log::Auditd => Source::Auditd,
             Log::CiscoAaa => Source::CiscoAaa,
             Log::JuniperMgd => Source::JuniperMgd,
+            Log::BpfOpens => Source::BpfOpens,
         }
     }
 

@@ -105,6 +105,7 @@ pub fn log(log: Log) -> &'static str {
         Log::Auditd => "Linux audit",
         Log::CiscoAaa => "commands on a Cisco device",
         Log::JuniperMgd => "commands on a Juniper device",
+        Log::BpfOpens => "opens of BPF devices",
     }
 }
 
