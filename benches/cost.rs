@@ -5,13 +5,16 @@
 //! call, and bpfwatch's own comes on top. Aims: under 1 % of a core beyond the load, under 25 MB of memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
+use common::usage;
+use nix::sys::resource::UsageWho;
 
 /// How long each half of a pair takes.
 const SPAN: Duration = Duration::from_secs(10);
@@ -92,15 +95,7 @@ fn load() -> f64 {
 
 /// CPU time of this process and of the children that it waited for.
 fn used() -> Duration {
-    let of = |who| {
-        let usage = getrusage(who).unwrap();
-        let micros = usage.user_time().tv_sec() * 1_000_000
-            + usage.user_time().tv_usec()
-            + usage.system_time().tv_sec() * 1_000_000
-            + usage.system_time().tv_usec();
-        Duration::from_micros(u64::try_from(micros).unwrap())
-    };
-    of(UsageWho::RUSAGE_SELF) + of(UsageWho::RUSAGE_CHILDREN)
+    usage::cpu() + usage::cpu_of(UsageWho::RUSAGE_CHILDREN)
 }
 
 /// bpfwatch, up and settled, with the CPU time that it had used by then.

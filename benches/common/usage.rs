@@ -5,9 +5,14 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 
-/// User and system CPU time so far (getrusage(2)).
+/// User and system CPU time of this process so far.
 pub fn cpu() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    cpu_of(UsageWho::RUSAGE_SELF)
+}
+
+/// User and system CPU time so far (getrusage(2)).
+pub fn cpu_of(who: UsageWho) -> Duration {
+    let usage = getrusage(who).unwrap();
     // Each by itself: the second is 32 bits wide on macOS.
     let micros = |time: TimeVal| {
         u64::try_from(time.tv_sec()).unwrap() * 1_000_000 + u64::try_from(time.tv_usec()).unwrap()
