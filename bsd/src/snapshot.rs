@@ -1,21 +1,17 @@
 //! `scan`: who holds what now. Two looks, because only the second can tell a descriptor in flight from one
 //! that came between two tables.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bpfwatch_core::ancestors::with_ancestors;
 use bpfwatch_core::observation::{Kind, Observation};
-use bpfwatch_core::process::Process;
 use bpfwatch_core::sensor::SensorError;
 
 use crate::decode::BPF_DEVICE;
 use crate::kernel::{Kernel, now};
 use crate::poll::{FLIGHT_AFTER, Said, Table};
-
-/// Longest line of ancestors that is followed.
-const ANCESTORS: usize = 64;
 
 fn fail(what: &str, error: &io::Error) -> SensorError {
     let mend = match error.kind() {
@@ -47,29 +43,11 @@ pub fn take() -> Result<Vec<Observation>, SensorError> {
     let at = now();
     let processes: Arc<str> = Arc::from("freebsd.processes");
     let handles: Arc<str> = Arc::from("freebsd.bpf");
-    let running = with_ancestors(&mut kernel, table.holders());
+    let running = with_ancestors(table.holders(), |pid| Some(kernel.read(pid)));
     let running = running.into_iter().map(|process| (Some(process), Kind::Running));
     let all = running.chain(said).enumerate().map(|(seq, (actor, kind))| {
         let sensor = if kind == Kind::Running { &processes } else { &handles };
         Observation { at, seq: seq as u64, sensor: Arc::clone(sensor), actor, kind }
     });
     Ok(all.collect())
-}
-
-fn with_ancestors(
-    kernel: &mut Kernel,
-    mut known: BTreeMap<u32, Arc<Process>>,
-) -> Vec<Arc<Process>> {
-    for holder in known.values().cloned().collect::<Vec<_>>() {
-        let mut next = holder.ppid;
-        for _ in 0..ANCESTORS {
-            let Some(pid) = next.filter(|pid| *pid != 0 && !known.contains_key(pid)) else { break };
-            let process = Arc::new(kernel.read(pid));
-            next = process.ppid;
-            known.insert(pid, process);
-        }
-    }
-    let mut all: Vec<_> = known.into_values().collect();
-    all.sort_by_key(|process| (process.start, process.pid));
-    all
 }

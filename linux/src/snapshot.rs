@@ -1,19 +1,15 @@
 //! `scan`: who holds what now. It is the first look of a sensor that then ends.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bpfwatch_core::ancestors::with_ancestors;
 use bpfwatch_core::observation::{Kind, Observation};
-use bpfwatch_core::process::Process;
 use bpfwatch_core::sensor::SensorError;
 
 use crate::clock;
 use crate::proc_facts::Home;
 use crate::sensor_state::{Look, State};
 use crate::sensor_table::Shared;
-
-/// Longest line of ancestors that is followed.
-const ANCESTORS: usize = 64;
 
 /// `Running` for the holders and their ancestors, oldest first, then interfaces and handles.
 ///
@@ -40,7 +36,7 @@ fn look() -> Result<Vec<Observation>, SensorError> {
     let mut state = State::new(Home::find(), Shared::default()).map_err(|error| fail(&error))?;
     let mut said = Vec::new();
     state.look(Look::First, &mut said).map_err(|error| fail(&error))?;
-    let running = with_ancestors(&mut state);
+    let running = with_ancestors(state.holders(), |pid| Some(state.reader.read(pid).process));
     let at = clock::now();
     let processes: Arc<str> = Arc::from("linux.processes");
     let sockets: Arc<str> = Arc::from("linux.sockets");
@@ -55,20 +51,4 @@ fn look() -> Result<Vec<Observation>, SensorError> {
         Observation { at, seq: seq as u64, sensor: Arc::clone(sensor), actor, kind }
     });
     Ok(all.collect())
-}
-
-fn with_ancestors(state: &mut State) -> Vec<Arc<Process>> {
-    let mut known: BTreeMap<u32, Arc<Process>> = state.holders();
-    for holder in known.values().cloned().collect::<Vec<_>>() {
-        let mut next = holder.ppid;
-        for _ in 0..ANCESTORS {
-            let Some(pid) = next.filter(|pid| *pid != 0 && !known.contains_key(pid)) else { break };
-            let process = Arc::new(state.reader.read(pid).process);
-            next = process.ppid;
-            known.insert(pid, process);
-        }
-    }
-    let mut all: Vec<_> = known.into_values().collect();
-    all.sort_by_key(|process| (process.start, process.pid));
-    all
 }

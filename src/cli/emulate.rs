@@ -68,7 +68,7 @@ impl Emulate {
     pub fn run(self) -> Outcome {
         let platform = platform::current();
         let entries = entries(&*platform);
-        let loaded = rules::load(true, &self.rules.dirs)?;
+        let loaded = rules::load_for(platform.origin().os, true, &self.rules.dirs)?;
         if self.list {
             return list(&entries, &loaded.set, self.format.format);
         }

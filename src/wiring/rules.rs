@@ -39,7 +39,7 @@ impl Loaded {
 /// # Errors
 /// When a directory cannot be read. A rule that is wrong is no error: it stands in the problems.
 pub fn load(use_shipped: bool, paths: &[PathBuf]) -> Result<Loaded, Failure> {
-    load_files(built_in(use_shipped), paths, RuleSet::load)
+    load_files(built_in(use_shipped), paths, None)
 }
 
 /// The same for events of one system alone, see [`RuleSet::load_for`].
@@ -47,7 +47,7 @@ pub fn load(use_shipped: bool, paths: &[PathBuf]) -> Result<Loaded, Failure> {
 /// # Errors
 /// As [`load`].
 pub fn load_for(os: Os, use_shipped: bool, paths: &[PathBuf]) -> Result<Loaded, Failure> {
-    load_files(built_in(use_shipped), paths, |files| RuleSet::load_for(os, files))
+    load_files(built_in(use_shipped), paths, Some(os))
 }
 
 fn built_in(wanted: bool) -> Vec<RuleFile> {
@@ -59,13 +59,13 @@ fn built_in(wanted: bool) -> Vec<RuleFile> {
 /// # Errors
 /// As [`load`].
 pub fn load_beside(files: Vec<RuleFile>, paths: &[PathBuf]) -> Result<Loaded, Failure> {
-    load_files(files, paths, RuleSet::load)
+    load_files(files, paths, None)
 }
 
 fn load_files(
     mut files: Vec<RuleFile>,
     paths: &[PathBuf],
-    load: impl Fn(&[RuleFile]) -> (RuleSet, Vec<Problem>),
+    only: Option<Os>,
 ) -> Result<Loaded, Failure> {
     let mut problems = Vec::new();
     for path in find(paths)? {
@@ -74,7 +74,10 @@ fn load_files(
             Err(problem) => problems.push(problem),
         }
     }
-    let (set, wrong) = load(&files);
+    let (set, wrong) = match only {
+        Some(os) => RuleSet::load_for(os, &files),
+        None => RuleSet::load(&files),
+    };
     problems.extend(wrong);
     problems.sort();
     Ok(Loaded { set: Arc::new(set), problems, digest: digest(&files) })
@@ -198,8 +201,5 @@ pub fn load_trusted(rules: &config::Rules, only: Option<Os>) -> Result<Loaded, F
     for path in rules.dirs.iter().chain(&files) {
         config::refuse_untrusted("a rule", trust::check(path))?;
     }
-    match only {
-        Some(os) => load_for(os, rules.shipped, &rules.dirs),
-        None => load(rules.shipped, &rules.dirs),
-    }
+    load_files(built_in(rules.shipped), &rules.dirs, only)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use bpfwatch_core::ancestors::with_ancestors;
 use bpfwatch_core::observation::Kind;
 use bpfwatch_core::platform::SensorSettings;
 use bpfwatch_core::process::Process;
@@ -22,7 +23,6 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use super::events::Events;
 use super::ffi;
 use super::kernel::{Kernel, now};
-use super::snapshot::with_ancestors;
 use crate::grade::Grade;
 use crate::links::Links;
 use crate::poll::{Said, Table};
@@ -222,7 +222,7 @@ impl State<'_> {
             (Some(actor), Kind::HandleOpened { .. }) => Some((actor.pid, Arc::clone(actor))),
             _ => None,
         });
-        let all: Vec<Arc<Process>> = with_ancestors(&mut self.kernel, new.collect());
+        let all: Vec<Arc<Process>> = with_ancestors(new.collect(), |pid| self.kernel.read(pid));
         for process in all {
             self.outlet.offer(now(), &self.processes, Some(process), Kind::Running);
         }

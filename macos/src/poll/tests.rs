@@ -1,3 +1,5 @@
+//! Looks, one after another, and what they say.
+
 use super::*;
 
 /// Processes by pid, with their pidversion.

@@ -17,6 +17,7 @@
 //! | [`sensor`], [`platform`], [`sink`], [`decoder`] | what the edges implement |
 
 pub mod alerts;
+pub mod ancestors;
 pub mod arguments;
 pub mod cases;
 pub mod decoder;
