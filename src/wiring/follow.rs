@@ -4,6 +4,7 @@
 //! some records may come twice, and none is passed over.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,8 +48,14 @@ pub fn sensor(
         return Ok(None);
     }
     check(inputs, origin)?;
+    // Decided before the daemon says that it has started, not when the thread comes to look: a file that
+    // appears in between is new, and read from its beginning.
+    let starts = inputs.iter().map(|input| match std::fs::metadata(&input.path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Start::Beginning,
+        _ => Start::End,
+    });
     Ok(Some(Box::new(Inputs {
-        inputs: inputs.to_vec(),
+        inputs: inputs.iter().cloned().zip(starts).collect(),
         state: state.beside("inputs.json"),
         origin: origin.clone(),
         stop: Arc::default(),
@@ -78,7 +85,8 @@ fn options(input: &Input, origin: &Origin) -> Options {
 
 /// See the module.
 struct Inputs {
-    inputs: Vec<Input>,
+    /// Each with where it is read from when its position is not known.
+    inputs: Vec<(Input, Start)>,
     state: State,
     origin: Origin,
     stop: Arc<(Mutex<bool>, Condvar)>,
@@ -110,9 +118,9 @@ impl Sensor for Inputs {
         let decoders: Vec<&dyn LineDecoder> = formats.iter().map(AsRef::as_ref).collect();
         let mut positions = self.positions();
         let mut files = Vec::new();
-        for input in &self.inputs {
+        for (input, start) in &self.inputs {
             let known = positions.remove(&input.path.display().to_string());
-            let start = known.map_or(Start::End, Start::At);
+            let start = known.map_or_else(|| start.clone(), Start::At);
             let options = options(input, &self.origin);
             let follower = Follower::new(&input.path, &decoders, options, start);
             let follower = follower.map_err(|error| SensorError {
