@@ -23,7 +23,7 @@ mod wrong;
 use std::path::{Path, PathBuf};
 
 use bpfwatch_core::finding::Level;
-use bpfwatch_core::platform::{Ebpf, SensorSettings};
+use bpfwatch_core::platform::{Audit, Ebpf, SensorSettings};
 use serde::Deserialize;
 
 pub use self::daemon::{Hardening, Heartbeat, Metrics, Status};
@@ -113,20 +113,24 @@ pub struct Sensors {
     /// Size of their ring of process events, in KiB.
     #[serde(deserialize_with = "ebpf_ring")]
     pub ebpf_ring_kib: u32,
+    /// What is read of an audit pipe (FreeBSD).
+    #[serde(deserialize_with = "audit")]
+    pub audit: Audit,
 }
 
 impl Default for Sensors {
     fn default() -> Self {
-        let SensorSettings { scan_interval_ms, ebpf, ebpf_ring_kib } = SensorSettings::default();
-        Self { scan_interval_ms, ebpf, ebpf_ring_kib }
+        let SensorSettings { scan_interval_ms, ebpf, ebpf_ring_kib, audit } =
+            SensorSettings::default();
+        Self { scan_interval_ms, ebpf, ebpf_ring_kib, audit }
     }
 }
 
 impl Sensors {
     /// As the platform wants it.
     pub fn settings(&self) -> SensorSettings {
-        let Self { scan_interval_ms, ebpf, ebpf_ring_kib } = *self;
-        SensorSettings { scan_interval_ms, ebpf, ebpf_ring_kib }
+        let Self { scan_interval_ms, ebpf, ebpf_ring_kib, audit } = *self;
+        SensorSettings { scan_interval_ms, ebpf, ebpf_ring_kib, audit }
     }
 }
 
@@ -147,6 +151,15 @@ fn ebpf_ring<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D
     }
     let message = format!("{value} KiB does not do: use a power of two from 128 to 65536");
     Err(serde::de::Error::custom(message))
+}
+
+/// Only one system has audit pipes; elsewhere what is asked for would silently not be seen.
+fn audit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Audit, D::Error> {
+    let value = Audit::deserialize(deserializer)?;
+    if value == Audit::Off || platform::HAS_AUDIT_PIPE {
+        return Ok(value);
+    }
+    Err(serde::de::Error::custom("only FreeBSD has an audit pipe: use \"off\" here"))
 }
 
 impl Config {
@@ -234,6 +247,17 @@ mod tests {
         let wrong = Config::parse("[sensors]\n\nscan_interval_ms = 1\n").unwrap_err();
         assert_eq!(wrong.line, Some(3));
         assert!(wrong.what.contains("out of range"), "{}", wrong.what);
+        let audit = |value: &str| Config::parse(&format!("[sensors]\naudit = \"{value}\""));
+        assert_eq!(audit("off").unwrap(), Config::default());
+        for value in ["exec", "exec+open"] {
+            match audit(value) {
+                Ok(config) => {
+                    assert!(platform::HAS_AUDIT_PIPE && config.sensors.audit != Audit::Off);
+                }
+                Err(wrong) => assert!(wrong.what.contains("only FreeBSD"), "{}", wrong.what),
+            }
+        }
+        assert!(audit("all").unwrap_err().what.contains("exec+open"));
         let wrong = Config::parse("level = \"loud\"").unwrap_err();
         assert_eq!(wrong.line, Some(1));
         assert!(wrong.what.contains("critical"), "{}", wrong.what);

@@ -85,5 +85,8 @@ pub const SYSLOG: &str = if cfg!(target_os = "linux") {
     "/var/run/syslog"
 };
 
+/// Whether sensors can read an audit pipe (auditpipe(4)).
+pub const HAS_AUDIT_PIPE: bool = cfg!(target_os = "freebsd");
+
 /// Name of the loopback interface.
 pub const LOOPBACK: &str = if cfg!(target_os = "linux") { "lo" } else { "lo0" };

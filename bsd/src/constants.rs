@@ -2,7 +2,7 @@
 //! them with FreeBSD's headers.
 
 use crate::bsm::{event, token};
-use crate::{filedesc, files, inotify, jails, link, mounts, procs, route};
+use crate::{audit, filedesc, files, inotify, jails, link, mounts, procs, route};
 
 /// Names and values.
 pub fn constants() -> Vec<(&'static str, u64)> {
@@ -54,6 +54,18 @@ pub fn constants() -> Vec<(&'static str, u64)> {
         ("NOTE_JAIL_MULTI", jails::NOTE_JAIL_MULTI.into()),
         ("VQ_MOUNT", mounts::VQ_MOUNT.into()),
         ("VQ_UNMOUNT", mounts::VQ_UNMOUNT.into()),
+    ]);
+    out.extend([
+        ("AUDITPIPE_SET_QLIMIT", audit::SET_QLIMIT),
+        ("AUDITPIPE_SET_PRESELECT_FLAGS", audit::SET_FLAGS),
+        ("AUDITPIPE_SET_PRESELECT_NAFLAGS", audit::SET_NAFLAGS),
+        ("AUDITPIPE_SET_PRESELECT_MODE", audit::SET_MODE),
+        ("AUDITPIPE_PRESELECT_MODE_LOCAL", audit::MODE_LOCAL.into()),
+        ("AUDITPIPE_FLUSH", audit::FLUSH),
+        ("AUDITPIPE_GET_DROPS", audit::GET_DROPS),
+        ("FIONBIO", audit::FIONBIO),
+        ("A_GETCOND", widened(audit::A_GETCOND)),
+        ("AUC_AUDITING", widened(audit::AUC_AUDITING)),
     ]);
     out.extend(event::EVENTS.map(|(number, name, _)| (name, u64::from(number))));
     out

@@ -12,7 +12,7 @@ use bpfwatch_core::platform::{Check, CheckState};
 use crate::decode::BPF_DEVICE;
 use crate::ffi::{self, Event, Kqueue};
 use crate::kernel::{self, Kernel};
-use crate::{guard, inotify};
+use crate::{auditpipe, guard, inotify};
 
 /// From this release on `net.bpf.stats` lists one vnet only (sys/net/bpf.c).
 const STATS_OF_ONE_VNET: u32 = 1_600_006;
@@ -28,7 +28,7 @@ const GAPS: [(&str, &str); 4] = [
     ),
     (
         "short-lived opens",
-        "those of under a millisecond are told without their process; the audit pipe has it and is not read yet",
+        "those of under a millisecond are told without their process, unless [sensors] audit = \"exec+open\"",
     ),
     (
         "capture without /dev/bpf",
@@ -36,7 +36,8 @@ const GAPS: [(&str, &str); 4] = [
     ),
     (
         "short-lived programs",
-        "of one that ends at once arguments and path may be gone before they are read",
+        "of one that ends at once arguments and path may be gone before they are read, unless [sensors] audit \
+         is \"exec\" or \"exec+open\"",
     ),
 ];
 
@@ -88,6 +89,7 @@ pub fn checks() -> Vec<Check> {
     out.push(tried("executions", executions()));
     out.push(tried("promiscuous interfaces", route()));
     out.push(jails());
+    out.push(audit());
     if kernel::release_date().is_some_and(|date| date >= STATS_OF_ONE_VNET) {
         out.push(check(
             "descriptors in VNET jails",
@@ -188,6 +190,25 @@ fn executions() -> io::Result<String> {
 fn route() -> io::Result<String> {
     ffi::socket(libc::PF_ROUTE, libc::SOCK_RAW, 0)?;
     Ok("told by a route socket, of this network stack; a second reader changes no flag".to_owned())
+}
+
+/// Whether an audit pipe would give anything, and at what cost; it is read only where that is asked for.
+fn audit() -> Check {
+    let (detail, mend) = match auditpipe::is_auditing() {
+        Ok(true) => (
+            "auditd runs. [sensors] audit = \"exec\" reads every execution (1.3 times the cost of one), \
+             \"exec+open\" also who opened a capture device, however shortly (15 to 30 times the cost of every \
+             open of any file on this machine)"
+                .to_owned(),
+            None,
+        ),
+        Ok(false) => (
+            "auditd does not run: [sensors] audit cannot be \"exec\" or \"exec+open\"".to_owned(),
+            Some("`sysrc auditd_enable=YES` and `service auditd start`, if it is wanted"),
+        ),
+        Err(error) => (format!("no audit records can be had here: {error}"), None),
+    };
+    check("audit records", CheckState::Info, detail, mend)
 }
 
 fn jails() -> Check {

@@ -8,7 +8,7 @@ use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use crate::inotify;
+use crate::{audit, inotify};
 
 /// The ABI of 12.0 and later (sys/event.h). What libc has for older releases would be silently cut.
 const _: () = assert!(size_of::<libc::kevent>() == 64);
@@ -274,6 +274,50 @@ pub fn inotify_remove(queue: impl AsFd, watch: c_int) -> io::Result<()> {
     let fd = queue.as_fd().as_raw_fd();
     // SAFETY: the call takes numbers only.
     check(unsafe { libc::syscall(inotify::SYS_RM_WATCH, fd, watch) })
+}
+
+unsafe extern "C" {
+    /// auditon(2), which the libc crate lacks.
+    fn auditon(command: c_int, data: *mut c_void, length: c_int) -> c_int;
+}
+
+/// Whether the system audits (A_GETCOND of auditon(2)): AUC_*.
+///
+/// # Errors
+/// EPERM for other users than root, ENOSYS in a jail and where the kernel has no audit.
+pub fn audit_condition() -> io::Result<c_int> {
+    let mut condition: c_int = 0;
+    let data = (&raw mut condition).cast();
+    // SAFETY: the kernel writes one int to `data`, which has room for one and lives through the call.
+    check(unsafe { auditon(audit::A_GETCOND, data, size_of::<c_int>() as c_int) })?;
+    Ok(condition)
+}
+
+/// Sets something of an audit pipe (auditpipe(4)); `words` is all that the command takes.
+///
+/// # Errors
+/// As the call has them; InvalidInput where the command takes another number of bytes.
+pub fn audit_pipe_set(pipe: impl AsFd, command: u64, words: &[u32]) -> io::Result<()> {
+    if audit::parameter_size(command) != size_of_val(words) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the command says how many bytes the kernel reads, and `words` has just as many.
+    check(unsafe {
+        libc::ioctl(pipe.as_fd().as_raw_fd(), command as libc::c_ulong, words.as_ptr())
+    })
+}
+
+/// Records that an audit pipe dropped since it was opened.
+///
+/// # Errors
+/// As the call has them.
+pub fn audit_pipe_drops(pipe: impl AsFd) -> io::Result<u64> {
+    const { assert!(audit::parameter_size(audit::GET_DROPS) == size_of::<u64>()) };
+    let mut drops: u64 = 0;
+    let command = audit::GET_DROPS as libc::c_ulong;
+    // SAFETY: the kernel writes as many bytes as the command says: one u64, for which there is room.
+    check(unsafe { libc::ioctl(pipe.as_fd().as_raw_fd(), command, &raw mut drops) })?;
+    Ok(drops)
 }
 
 /// Attaches a BPF descriptor to an interface (bpf(4), BIOCSETIF).

@@ -202,6 +202,21 @@ impl Kernel {
         Arc::new(decode::scope(jid, self.jails.get(&jid)))
     }
 
+    /// Scope of the jail with that full name, if there is one.
+    pub fn jail_named(&mut self, name: &Text) -> Option<Arc<Scope>> {
+        /// One that is gone must not have all jails read at each record.
+        const PAUSE: Duration = Duration::from_millis(100);
+        let named = |jails: &HashMap<u32, JailRow>| {
+            let mut all = jails.values().filter(|jail| !jail.dying);
+            all.find(|jail| name.as_str().as_bytes() == jail.name).map(|jail| jail.jid)
+        };
+        if named(&self.jails).is_none() && self.jails_read.is_none_or(|at| at.elapsed() >= PAUSE) {
+            self.read_jails();
+        }
+        let jid = named(&self.jails)?;
+        Some(self.scope(jid))
+    }
+
     /// The jails, by id.
     pub fn jails(&mut self) -> Vec<JailRow> {
         self.refresh_jails();

@@ -9,7 +9,7 @@
 //! | who executes what | kqueue EVFILT_PROC with NOTE_TRACK | all | arguments of a process that ended first; an exec at the moment of the exit |
 //! | which jail | `jail_get`, EVFILT_JAIL | all, 15.0 | jails of jails, unless each is watched |
 //! | which interface is promiscuous | route socket, RTM_IFINFO | all | other vnets; a second reader changes no flag |
-//! | every open with pid and jail | audit pipe, class `fr,fw` | all | nothing, at 15 to 30 times the cost of an open |
+//! | every execution, every open with pid and jail | audit pipe, classes `ex` and `fr,fw` | all | nothing while it drops none; every open on the machine costs 15 to 30 times as much |
 //! | who may open it | modes and devfs rules of each devfs mount | all | a raw socket in a jail (allow.raw_sockets) is another way |
 //! | capture without /dev/bpf | sockets of netgraph and divert, /dev/netmap, DTrace | all | what they carry |
 //!
@@ -21,6 +21,7 @@
 //! | [`route`], [`link`] | messages of route and netlink sockets |
 //! | [`decode`] | rows to processes, handles and scopes |
 //! | [`bsm`] | audit records, of trails and of the audit pipe |
+//! | [`audit`], `auditpipe` | the audit pipe as a live source, told once with the rest (the latter FreeBSD only) |
 //! | [`matching`], [`poll`], [`schedule`] | looks, and what is new in them |
 //! | [`processes`] | events and lists of processes |
 //! | [`mounts`] | what a bpf node in a mount of devfs means |
@@ -34,6 +35,7 @@
 //! What decodes bytes and decides builds and is tested on every system. What makes system calls is checked
 //! and linked for FreeBSD; bsd/README.md says what was seen of it there.
 
+pub mod audit;
 pub mod bsm;
 mod bytes;
 mod constants;
@@ -60,6 +62,8 @@ pub mod watches;
 
 pub use constants::constants;
 
+#[cfg(target_os = "freebsd")]
+mod auditpipe;
 #[cfg(target_os = "freebsd")]
 mod coverage;
 #[cfg(target_os = "freebsd")]

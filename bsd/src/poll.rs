@@ -220,7 +220,7 @@ impl Table {
 }
 
 /// Address of the open file; where addresses are hidden, process and descriptor stand for it.
-fn file_id(row: &FileRow) -> u64 {
+pub fn file_id(row: &FileRow) -> u64 {
     match row.file {
         0 => u64::from(row.pid) << 32 | u64::from(row.fd.cast_unsigned()),
         file => file,

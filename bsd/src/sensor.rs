@@ -5,39 +5,47 @@
 //! On 15.0 and later the nodes of the host and of jails are watched by [`guard`](crate::guard). On older
 //! kernels the host's alone is, by kqueue: a watch inside a jail's devfs would keep the mount busy and the
 //! jail from stopping. Opens there are found by the steady looks and by those after an execution in the jail.
+//!
+//! | part | duty |
+//! |---|---|
+//! | [`executions`] | processes: events, lists |
+//! | [`nodes`] | opens of bpf nodes, told and by nobody |
+//! | [`looks`] | the tables |
+//! | [`links`] | promiscuous interfaces |
+//! | [`audit`] | the audit pipe, where it is asked for |
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+mod audit;
+mod executions;
+mod links;
+mod looks;
+mod nodes;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bpfwatch_core::observation::{Interface, Kind};
-use bpfwatch_core::platform::SensorSettings;
-use bpfwatch_core::process::{Process, ProcessKey};
+use bpfwatch_core::platform::{Audit as Wanted, SensorSettings};
+use bpfwatch_core::process::Process;
 use bpfwatch_core::scope::Scope;
 use bpfwatch_core::sensor::{Outlet, Sensor, SensorError};
 use bpfwatch_core::text::Text;
-use nix::net::if_::if_indextoname;
 
+use self::audit::Audit;
+use self::executions::Source;
+use crate::auditpipe::AuditPipe;
 use crate::decode::BPF_DEVICE;
 use crate::ffi::{self, Event, Kqueue};
-use crate::guard::{Access, Guard, TOLD, Told};
+use crate::guard::{Access, Guard, TOLD};
 use crate::jails::{EVFILT_JAIL, NOTE_JAIL, NOTE_JAIL_CHILD};
 use crate::kernel::{Kernel, now};
 use crate::opens::Opens;
 use crate::poll::{Said, Table};
-use crate::processes::{Followed, ProcEvent, Processes, System};
-use crate::raw::{ProcRow, RouteMessage};
-use crate::route::{self, IFF_PROMISC};
+use crate::processes::Processes;
 use crate::schedule::Schedule;
 
-/// Of /dev/bpf: NOTE_DELETE, NOTE_ATTRIB, NOTE_REVOKE, NOTE_OPEN, NOTE_CLOSE, NOTE_CLOSE_WRITE.
-const NODE: u32 = 0x1 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200;
-/// NOTE_CHILD of sys/event.h.
-const NOTE_CHILD: u32 = 4;
 /// Time between two lists of all processes.
 const RECONCILE: Duration = Duration::from_secs(5);
 /// Time to wait after a loss until they are listed.
@@ -51,6 +59,8 @@ const STOP: usize = 1;
 pub struct FreebsdSensor {
     kqueue: Arc<Kqueue>,
     idle: u64,
+    wanted: Wanted,
+    pipe: Option<AuditPipe>,
 }
 
 fn fail(what: &str, error: &io::Error) -> SensorError {
@@ -68,14 +78,23 @@ impl FreebsdSensor {
     /// Prepares to watch.
     ///
     /// # Errors
-    /// When the system has no descriptor left.
+    /// When the audit pipe is asked for and gives nothing, or the system has no descriptor left.
     pub fn new(settings: &SensorSettings) -> Result<Self, SensorError> {
         let kqueue = Kqueue::new().map_err(|error| fail("kqueue", &error))?;
         for ident in [STOP, TOLD] {
             let user = ask(ident, libc::EVFILT_USER, 0);
             kqueue.change(user).map_err(|error| fail("kqueue", &error))?;
         }
-        Ok(Self { kqueue: Arc::new(kqueue), idle: settings.scan_interval_ms.max(10) })
+        let wanted = settings.audit;
+        let pipe = (wanted != Wanted::Off).then(|| AuditPipe::open(wanted)).transpose()?;
+        if let Some(pipe) = &pipe {
+            // Again and again while there is something to read: one turn does not read all of a flood.
+            let (ident, flags) = (pipe.descriptor() as usize, libc::EV_ADD);
+            let read = Event { ident, filter: libc::EVFILT_READ, flags, fflags: 0, data: 0 };
+            kqueue.change(read).map_err(|error| fail("the audit pipe", &error))?;
+        }
+        let idle = settings.scan_interval_ms.max(10);
+        Ok(Self { kqueue: Arc::new(kqueue), idle, wanted, pipe })
     }
 }
 
@@ -98,7 +117,14 @@ impl Sensor for FreebsdSensor {
     }
 
     fn via(&self) -> Option<String> {
-        Some("kqueue, kern.file and net.bpf.stats".to_owned())
+        let via = match self.wanted {
+            Wanted::Off => "kqueue, kern.file and net.bpf.stats",
+            Wanted::Exec => "kqueue, kern.file, net.bpf.stats and audit records of executions",
+            Wanted::ExecOpen => {
+                "kqueue, kern.file, net.bpf.stats and audit records of executions and opens"
+            }
+        };
+        Some(via.to_owned())
     }
 
     fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
@@ -120,6 +146,9 @@ impl Sensor for FreebsdSensor {
     fn run(self: Box<Self>, outlet: &Outlet) -> Result<(), SensorError> {
         let mut kernel = Kernel::new().map_err(|error| fail("net.bpf.stats", &error))?;
         let device = kernel.find_device().map_err(|error| fail(BPF_DEVICE, &error))?;
+        let rdev = fs::metadata(BPF_DEVICE).map_err(|error| fail(BPF_DEVICE, &error))?.rdev();
+        let opens = self.wanted == Wanted::ExecOpen;
+        let audit = self.pipe.map(|pipe| Audit::new(pipe, opens, rdev));
         let (guard, no_guard) = match Guard::start(Arc::clone(&self.kqueue)) {
             Ok(guard) => (Some(guard), None),
             Err(error) => (None, Some(error)),
@@ -127,6 +156,7 @@ impl Sensor for FreebsdSensor {
         let mut state = State {
             source: Source { kernel, kqueue: &self.kqueue },
             guard,
+            audit,
             opens: Opens::default(),
             looked: false,
             device,
@@ -157,6 +187,7 @@ struct Names {
     handles: Arc<str>,
     processes: Arc<str>,
     links: Arc<str>,
+    audit: Arc<str>,
 }
 
 impl Default for Names {
@@ -165,32 +196,8 @@ impl Default for Names {
             handles: Arc::from("freebsd.bpf"),
             processes: Arc::from("freebsd.processes"),
             links: Arc::from("freebsd.links"),
+            audit: Arc::from("freebsd.audit"),
         }
-    }
-}
-
-/// The kernel as the process table asks it.
-struct Source<'a> {
-    kernel: Kernel,
-    kqueue: &'a Kqueue,
-}
-
-impl System for Source<'_> {
-    fn list(&mut self) -> Option<Vec<ProcRow>> {
-        self.kernel.all().ok()
-    }
-
-    fn follow(&mut self, pid: u32) -> Followed {
-        let notes = libc::NOTE_EXIT | libc::NOTE_EXEC | libc::NOTE_TRACK;
-        match self.kqueue.change(ask(pid as usize, libc::EVFILT_PROC, notes)) {
-            Ok(()) => Followed::Yes,
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Followed::Gone,
-            Err(_) => Followed::No,
-        }
-    }
-
-    fn read(&mut self, pid: u32) -> Process {
-        self.kernel.read(pid)
     }
 }
 
@@ -198,6 +205,8 @@ struct State<'a> {
     source: Source<'a>,
     /// Watches of nodes, where the kernel has inotify(2).
     guard: Option<Guard>,
+    /// Where it is asked for.
+    audit: Option<Audit>,
     opens: Opens,
     /// There was a look.
     looked: bool,
@@ -237,42 +246,12 @@ impl State<'_> {
         for jail in self.source.kernel.jails() {
             let _ = self.watch_jail(jail.jid);
         }
-        let mut said = Vec::new();
-        let how = self.processes.begin(&mut self.source, &mut said);
-        self.offer(said, |names| &names.processes);
-        self.refused(how.refused);
+        self.list_processes();
+        self.begin_audit();
     }
 
     fn watch_jail(&self, jid: u32) -> io::Result<()> {
         self.source.kqueue.change(ask(jid as usize, EVFILT_JAIL, NOTE_JAIL))
-    }
-
-    fn watch_route(&mut self, socket: OwnedFd) {
-        let socket = File::from(socket);
-        let asked = ask(socket.as_raw_fd() as usize, libc::EVFILT_READ, 0);
-        match self.source.kqueue.change(asked) {
-            Ok(()) => self.route = Some(socket),
-            Err(error) => self.blind("route socket", Some(&error)),
-        }
-    }
-
-    /// Watches the host's node. Opened for its path alone, no BPF descriptor is made of it.
-    fn watch_node(&mut self) {
-        self.node_tried = Instant::now();
-        let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(BPF_DEVICE);
-        let watched = opened.and_then(|node| {
-            let facts = node.metadata()?;
-            self.source.kqueue.change(ask(node.as_raw_fd() as usize, libc::EVFILT_VNODE, NODE))?;
-            let access = Access { mode: facts.mode() & 0o7777, uid: facts.uid(), gid: facts.gid() };
-            Ok((node, access))
-        });
-        match watched {
-            Ok(node) => {
-                self.node = Some(node);
-                self.blind("opens of /dev/bpf", None);
-            }
-            Err(error) => self.blind("opens of /dev/bpf", Some(&error)),
-        }
     }
 
     /// Says once that something cannot be seen, and again when the reason changes.
@@ -288,13 +267,6 @@ impl State<'_> {
         }
     }
 
-    fn refused(&self, count: u64) {
-        if count > 0 {
-            let why = "processes that the kernel does not let be followed";
-            self.outlet.lost(now(), &self.names.processes, count, why);
-        }
-    }
-
     fn offer(&self, said: Vec<Said>, sensor: fn(&Names) -> &Arc<str>) {
         let at = now();
         for (actor, kind) in said {
@@ -305,17 +277,28 @@ impl State<'_> {
     fn watch(&mut self) -> Result<(), SensorError> {
         let mut events = Vec::new();
         loop {
-            let next = self.opens.next().unwrap_or(u64::MAX);
-            let wait = self.schedule.next().min(next).saturating_sub(self.millis());
+            let held = self.audit.as_ref().and_then(|audit| audit.execs.next());
+            let next = [Some(self.schedule.next()), self.opens.next(), held];
+            let next = next.into_iter().flatten().min().unwrap_or(0);
+            let wait = next.saturating_sub(self.millis());
             let wait = Duration::from_millis(wait.min(crate::schedule::BUSY));
             self.source.kqueue.wait(wait, &mut events).map_err(|error| fail("kevent", &error))?;
-            for event in &events {
-                if event.filter == libc::EVFILT_USER && event.ident == STOP {
-                    return Ok(());
-                }
+            if events.iter().any(|event| event.filter == libc::EVFILT_USER && event.ident == STOP) {
+                self.say_held(u64::MAX);
+                return Ok(());
+            }
+            // Records come last: that a process was made is told before what it executed.
+            let is_record =
+                |event: &&Event| self.audit.as_ref().is_some_and(|audit| audit.is_of(event));
+            let (records, others): (Vec<&Event>, Vec<&Event>) = events.iter().partition(is_record);
+            for event in others {
                 self.happened(event);
             }
+            if !records.is_empty() {
+                self.audit_event();
+            }
             let at = self.millis();
+            self.say_held(at);
             // Where the nodes of jails are watched too, there is no need to look for opens.
             let unwatched =
                 self.guard.is_none() && (self.node.is_none() || self.source.kernel.has_jails());
@@ -326,52 +309,12 @@ impl State<'_> {
             let pause = if self.processes.doubtful { DOUBT } else { RECONCILE };
             if self.reconciled.elapsed() >= pause {
                 self.reconcile();
+                self.check_audit();
             }
             if self.guard.is_none() && self.node.is_none() && self.node_tried.elapsed() >= REOPEN {
                 self.watch_node();
             }
         }
-    }
-
-    fn reconcile(&mut self) {
-        self.reconciled = Instant::now();
-        let mut said = Vec::new();
-        let how = self.processes.reconcile(&mut self.source, &mut said);
-        self.offer(said, |names| &names.processes);
-        self.refused(how.refused);
-    }
-
-    fn look(&mut self, at: u64) {
-        match self.source.kernel.look(self.device) {
-            Ok((look, error)) => {
-                self.blind("kern.file", None);
-                self.blind("net.bpf.stats", error.as_ref());
-                let mut said = Vec::new();
-                let first = !std::mem::replace(&mut self.looked, true);
-                self.table.update(&look, at, &mut self.source.kernel, &mut said);
-                for jid in self.newly_open(&said) {
-                    self.opens.found(jid, at);
-                }
-                if first {
-                    // What was open before the watches began has no open that will be told.
-                    self.opens.begin();
-                }
-                self.offer(said, |names| &names.handles);
-            }
-            Err(error) => self.blind("kern.file", Some(&error)),
-        }
-    }
-
-    /// The jail of each descriptor that was opened since the last look; one that another process has too,
-    /// inherited or passed on, was opened once.
-    fn newly_open(&self, said: &[Said]) -> Vec<u32> {
-        let mut seen = BTreeSet::new();
-        let opened = said.iter().filter_map(|(actor, kind)| match kind {
-            Kind::HandleOpened { handle, .. } => Some((handle.id, actor.as_ref()?)),
-            _ => None,
-        });
-        let new = opened.filter(|(id, _)| self.table.is_new(*id) && seen.insert(*id));
-        new.map(|(_, actor)| jail_of(actor)).collect()
     }
 
     fn happened(&mut self, event: &Event) {
@@ -392,168 +335,5 @@ impl State<'_> {
             }
             _ => {}
         }
-    }
-
-    /// What the watches of nodes say.
-    fn told(&mut self) {
-        let Some(told) = self.guard.as_ref().map(Guard::take) else { return };
-        let at = self.millis();
-        for told in told {
-            match told {
-                Told::Opened(node) => {
-                    self.opens.opened(node, at);
-                    self.schedule.event(at);
-                }
-                Told::Closed => self.schedule.event(at),
-                Told::Loosened(node, before, after) => {
-                    let path = Text::from_bytes_limited(&node.path, 1024);
-                    self.loosened(path, before, after);
-                }
-                Told::Jails => {
-                    self.source.kernel.forget_jails();
-                    self.schedule.event(at);
-                }
-                Told::Overflow => {
-                    let why = "more opens of /dev/bpf than the kernel queues";
-                    self.outlet.lost(now(), &self.names.handles, 0, why);
-                }
-                Told::Blind(error) => self.blind("opens of /dev/bpf", Some(&error)),
-            }
-        }
-    }
-
-    /// Opens that were told and that no look found anybody for.
-    fn say_unnamed(&mut self, at: u64) {
-        for unnamed in self.opens.take(at) {
-            let scope = self.source.kernel.scope(unnamed.node.jid);
-            let (records, more) = unnamed.records(&scope);
-            let said = records.map(|record| (None, Kind::Logged { record: Arc::new(record) }));
-            self.offer(said.collect(), |names| &names.handles);
-            if more > 0 {
-                let why = "opens of a bpf node by nobody that could be found, counted and not said";
-                self.outlet.lost(now(), &self.names.handles, more, why);
-            }
-        }
-    }
-
-    fn node_event(&mut self, event: &Event) {
-        const DELETE: u32 = 0x1;
-        const ATTRIB: u32 = 0x8;
-        const REVOKE: u32 = 0x40;
-        let at = self.millis();
-        self.schedule.event(at);
-        if event.fflags & ATTRIB != 0 {
-            self.access_changed();
-        }
-        if event.fflags & (DELETE | REVOKE) != 0 || event.flags & libc::EV_EOF != 0 {
-            // Whoever calls revoke(2) on one mount's node ends the watches of all.
-            self.node = None;
-            self.watch_node();
-        }
-    }
-
-    /// Mode, owner or group of the node were set, or its times only.
-    fn access_changed(&mut self) {
-        let Some((node, before)) = &mut self.node else { return };
-        let Ok(facts) = node.metadata() else { return };
-        let after = Access { mode: facts.mode() & 0o7777, uid: facts.uid(), gid: facts.gid() };
-        let before = std::mem::replace(before, after);
-        self.loosened(Text::from(BPF_DEVICE), before, after);
-    }
-
-    fn loosened(&self, path: Text, before: Access, after: Access) {
-        let mode = (after.mode & !before.mode & 0o066 != 0).then_some(after.mode);
-        let uid = (after.uid != before.uid && after.uid != 0).then_some(after.uid);
-        let gid = (after.gid != before.gid && after.gid != 0).then_some(after.gid);
-        if (mode, uid, gid) != (None, None, None) {
-            let kind = Kind::AccessLoosened { path, mode, uid, gid };
-            self.outlet.offer(now(), &self.names.handles, None, kind);
-        }
-    }
-
-    fn process_event(&mut self, event: &Event) {
-        let Ok(pid) = u32::try_from(event.ident) else { return };
-        let parent = u32::try_from(event.data).unwrap_or(0);
-        // Several may have come in one: in the order in which they happen.
-        let notes = [
-            (NOTE_CHILD, ProcEvent::Child { pid, parent }),
-            (libc::NOTE_EXEC, ProcEvent::Execute(pid)),
-            (libc::NOTE_TRACKERR, ProcEvent::Untracked(pid)),
-            (libc::NOTE_EXIT, ProcEvent::Exit(pid)),
-        ];
-        let mut said = Vec::new();
-        for (note, what) in notes {
-            if event.fflags & note != 0 {
-                self.processes.happened(what, &mut self.source, &mut said);
-            }
-        }
-        let holder = self.table.holds(ProcessKey { pid, start: None });
-        let jailed = said.iter().any(|(actor, kind)| {
-            let scope = actor.as_ref().and_then(|actor| actor.scope.as_deref());
-            *kind == Kind::Executed && matches!(scope, Some(Scope::Jail { .. }))
-        });
-        let at = self.millis();
-        for (actor, kind) in &said {
-            if let (Some(actor), Kind::Executed) = (actor, kind) {
-                let image = actor.image.as_ref().or(actor.name.as_ref());
-                let image = image.map_or("?", Text::as_str);
-                let what = format!("{image} (pid {pid})");
-                self.opens.executed(jail_of(actor), what, at);
-            }
-        }
-        self.offer(said, |names| &names.processes);
-        if event.fflags & libc::NOTE_TRACKERR != 0 {
-            let why = "a process that the kernel could not follow";
-            self.outlet.lost(now(), &self.names.processes, 1, why);
-        }
-        // Opens in a jail's own /dev give no event; those of a holder change who holds.
-        if holder || jailed {
-            self.schedule.event(at);
-        }
-    }
-
-    fn route_event(&mut self) {
-        let mut buffer = [0; 4096];
-        loop {
-            let Some(route) = &mut self.route else { return };
-            match route.read(&mut buffer) {
-                Ok(0) => self.route = None,
-                Ok(length) => {
-                    for message in route::messages(&buffer[..length]) {
-                        self.route_message(&message);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    self.outlet.lost(now(), &self.names.links, 0, "route socket ENOBUFS");
-                }
-                Err(error) => {
-                    self.route = None;
-                    self.blind("route socket", Some(&error));
-                }
-            }
-        }
-    }
-
-    fn route_message(&mut self, message: &RouteMessage) {
-        let RouteMessage::Interface { index, flags } = message else { return };
-        let on = flags & IFF_PROMISC != 0;
-        if on == self.promiscuous.contains_key(index) {
-            return;
-        }
-        let name = if on {
-            let name = if_indextoname(u32::from(*index)).ok();
-            let name = Text::from_bytes(name.as_deref().map_or(b"?", |name| name.to_bytes()));
-            self.promiscuous.insert(*index, name.clone());
-            name
-        } else {
-            self.promiscuous.remove(index).unwrap_or_default()
-        };
-        let interface = Interface { name, netns: None, count: None, role: None };
-        let kind = Kind::InterfacePromiscuous { interface, on };
-        self.outlet.offer(now(), &self.names.links, None, kind);
-        let at = self.millis();
-        self.schedule.event(at);
     }
 }

@@ -81,6 +81,8 @@ const HEADERS: &str = "\
 #include <bsm/audit.h>
 #include <bsm/audit_record.h>
 #include <bsm/audit_kevents.h>
+#include <security/audit/audit_ioctl.h>
+#include <sys/filio.h>
 #include <netlink/netlink.h>
 #include <netlink/netlink_route.h>
 ";

@@ -61,7 +61,7 @@ fn the_script_starts_the_daemon_under_a_supervisor() {
     );
     for line in [
         "# PROVIDE: bpfwatch",
-        "# REQUIRE: FILESYSTEMS syslogd",
+        "# REQUIRE: FILESYSTEMS syslogd auditd",
         "# BEFORE: jail",
         "# KEYWORD: nojail shutdown",
     ] {

@@ -1,6 +1,7 @@
 //! Decoders and hostile bytes: cut at every place, with bits turned, and random ones. None may panic, and
 //! none may make more of its input than is there. The same runs without end as a fuzz target.
 
+use bpfwatch_bsd::audit::stream::Stream;
 use bpfwatch_bsd::bsm::format::Bsm;
 use bpfwatch_bsd::{filedesc, files, jails, link, procs, route, stats};
 use bpfwatch_core::decoder::{Blocks, LineDecoder};
@@ -33,6 +34,7 @@ fn decode(bytes: &[u8]) {
     assert!(link::links(bytes).len() * 32 <= bytes.len());
     let _ = (procs::arguments(bytes), procs::path(bytes));
     trail(bytes);
+    pipe(bytes);
     let values: Vec<_> = bytes.chunks(4).map(|value| Some(value.to_vec())).collect();
     let _ = jails::row(&values);
 }
@@ -56,6 +58,18 @@ fn trail(bytes: &[u8]) {
             }
         });
         assert!(records <= bytes.len());
+    }
+}
+
+/// As reads of an audit pipe cut it.
+fn pipe(bytes: &[u8]) {
+    for pace in [13, 4096] {
+        let mut stream = Stream::new(0x1a, 0);
+        let mut seen = Vec::new();
+        for part in bytes.chunks(pace) {
+            stream.take(part, &mut seen);
+        }
+        assert!(seen.len() <= bytes.len());
     }
 }
 

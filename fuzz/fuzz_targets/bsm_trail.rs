@@ -1,6 +1,8 @@
-//! BSM trails of any bytes: cut into whole records, decoded and joined, as the reader of a replay does.
+//! BSM records of any bytes: a trail cut into whole records, decoded and joined, as the reader of a replay
+//! does; and the same as reads of an audit pipe give it, cut anywhere.
 #![no_main]
 
+use bpfwatch_bsd::audit::stream::Stream;
 use bpfwatch_bsd::bsm::format::Bsm;
 use bpfwatch_core::decoder::{Blocks, Decoded, LineDecoder};
 use libfuzzer_sys::fuzz_target;
@@ -26,4 +28,11 @@ fuzz_target!(|bytes: &[u8]| {
             });
         }
     }
+    let pace = usize::from(bytes.first().copied().unwrap_or_default()) + 1;
+    let mut stream = Stream::new(0x1a, 0);
+    let mut seen = Vec::new();
+    for part in bytes.chunks(pace) {
+        stream.take(part, &mut seen);
+    }
+    assert!(seen.len() <= bytes.len());
 });

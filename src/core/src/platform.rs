@@ -132,6 +132,22 @@ pub struct SensorSettings {
     /// Size of the ring in which eBPF programs hand over process events, in KiB; the kernel wants a power
     /// of two.
     pub ebpf_ring_kib: u32,
+    /// What is read of an audit pipe (FreeBSD).
+    pub audit: Audit,
+}
+
+/// What is read of an audit pipe (FreeBSD).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Audit {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Executions.
+    Exec,
+    /// Executions and opens.
+    #[serde(rename = "exec+open")]
+    ExecOpen,
 }
 
 /// How eBPF programs hook the kernel (Linux).
@@ -153,7 +169,7 @@ pub enum Ebpf {
 
 impl Default for SensorSettings {
     fn default() -> Self {
-        Self { scan_interval_ms: 1000, ebpf: Ebpf::Auto, ebpf_ring_kib: 1024 }
+        Self { scan_interval_ms: 1000, ebpf: Ebpf::Auto, ebpf_ring_kib: 1024, audit: Audit::Off }
     }
 }
 
