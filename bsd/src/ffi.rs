@@ -320,6 +320,15 @@ pub fn audit_pipe_drops(pipe: impl AsFd) -> io::Result<u64> {
     Ok(drops)
 }
 
+/// Lets this process open nothing any more, ever (cap_enter(2)).
+///
+/// # Errors
+/// ENOSYS where the kernel has no Capsicum.
+pub fn enter_capability_mode() -> io::Result<()> {
+    // SAFETY: the call takes nothing.
+    check(unsafe { libc::cap_enter() })
+}
+
 /// Attaches a BPF descriptor to an interface (bpf(4), BIOCSETIF).
 ///
 /// # Errors

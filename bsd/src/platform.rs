@@ -1,6 +1,7 @@
 //! What the program asks of an operating system, answered for FreeBSD.
 
 use std::ffi::OsStr;
+use std::io;
 
 use bpfwatch_core::observation::{Observation, Origin, Os};
 use bpfwatch_core::platform::{Check, OpenHandle, Platform, SensorSettings, Technique};
@@ -9,7 +10,7 @@ use bpfwatch_core::sink::Sink;
 use bpfwatch_core::text::Text;
 use nix::sys::utsname::uname;
 
-use crate::{coverage, emulate, kernel, posture, sensor, snapshot};
+use crate::{coverage, emulate, ffi, kernel, posture, sensor, snapshot};
 
 /// FreeBSD.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,6 +50,10 @@ impl Platform for FreebsdPlatform {
 
     fn open_handle(&self, technique: &str, interface: &str) -> Result<OpenHandle, SensorError> {
         emulate::open(technique, interface)
+    }
+
+    fn seal(&self) -> Option<fn() -> io::Result<()>> {
+        Some(ffi::enter_capability_mode)
     }
 
     fn native_sink(&self) -> Option<Box<dyn Sink>> {

@@ -18,6 +18,7 @@ use clap::Args;
 use super::{FormatArgs, RuleArgs, VerboseArgs};
 use crate::exit::{Code, Failure, Outcome, plain};
 use crate::output::{self, Printer};
+use crate::platform;
 use crate::progress::Progress;
 use crate::wiring::{inputs, rules};
 
@@ -85,7 +86,7 @@ impl Replay {
                 printer: Printer::new(self.format.format, self.level, self.verbose.verbose),
             }
         };
-        let sources = self.files.iter().map(|file| source(file)).collect();
+        let sources = sealed(self.files.iter().map(|file| source(file)).collect());
         let options = Options { input: self.input.clone(), os: self.os, ..Options::default() };
         let mut progress = Progress::default();
         let mut problems = 0;
@@ -239,6 +240,20 @@ fn recording(error: &RecordError) -> Failure {
 
 pub(super) fn source(path: &Path) -> Source {
     if path.as_os_str() == "-" { Source::Stdin } else { Source::Path(path.to_owned()) }
+}
+
+/// Opens the files, and from then on this process opens nothing more, where the system has that: what is
+/// decoded was written by others. A named pipe cannot be opened before its turn: then nothing changes.
+fn sealed(sources: Vec<Source>) -> Vec<Source> {
+    let Some(seal) = platform::current().seal() else { return sources };
+    if sources.iter().any(Source::may_wait) {
+        return sources;
+    }
+    let opened = sources.into_iter().map(Source::opened).collect();
+    if let Err(error) = seal() {
+        output::warn(&format!("decoding with all that this user may do: {}", plain(&error)));
+    }
+    opened
 }
 
 pub(super) fn tell(progress: &mut Progress, problem: &Problem, count: u64) {

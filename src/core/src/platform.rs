@@ -72,6 +72,12 @@ pub trait Platform {
         Vec::new()
     }
 
+    /// What takes from this process, for good, that it opens anything: for a command that reads what others wrote
+    /// and has it open already. `None` where the system has nothing for a whole process.
+    fn seal(&self) -> Option<fn() -> std::io::Result<()>> {
+        None
+    }
+
     /// What this system lets the daemon give up, for `doctor`.
     fn hardening(&self) -> Vec<Check> {
         Vec::new()

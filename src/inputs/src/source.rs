@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,6 +28,13 @@ const HEAD_CAP: usize = 1024 * 1024;
 pub enum Source {
     /// A file, opened when its turn comes.
     Path(PathBuf),
+    /// A file that was opened before, or why it could not be: see [`Source::opened`].
+    File {
+        /// What messages call it.
+        name: String,
+        /// The file.
+        file: io::Result<File>,
+    },
     /// Standard input.
     Stdin,
     /// Anything else, read as a pipe is.
@@ -44,14 +52,31 @@ impl Source {
         match self {
             Source::Path(path) => path.display().to_string().into(),
             Source::Stdin => "standard input".into(),
-            Source::Stream { name, .. } => name.as_str().into(),
+            Source::File { name, .. } | Source::Stream { name, .. } => name.as_str().into(),
         }
+    }
+
+    /// The same, opened now. That it could not be is told when its turn comes.
+    pub fn opened(self) -> Self {
+        match self {
+            Source::Path(path) => {
+                Source::File { name: path.display().to_string(), file: File::open(path) }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether opening it may wait for somebody who writes it, as that of a named pipe does.
+    pub fn may_wait(&self) -> bool {
+        let Source::Path(path) = self else { return false };
+        std::fs::metadata(path).is_ok_and(|facts| !facts.is_file() && !facts.is_dir())
     }
 
     /// Its size in bytes, where that can be told before reading.
     pub fn size(&self) -> Option<u64> {
         let metadata = match self {
             Source::Path(path) => std::fs::metadata(path).ok()?,
+            Source::File { file, .. } => file.as_ref().ok()?.metadata().ok()?,
             Source::Stdin => stdin().ok()?.metadata().ok()?,
             Source::Stream { .. } => return None,
         };
@@ -61,9 +86,12 @@ impl Source {
 
 impl Source {
     fn is_compressed(&self) -> bool {
-        let Source::Path(path) = self else { return false };
         let mut start = [0; 4];
-        let read = File::open(path).and_then(|mut file| file.read(&mut start));
+        let read = match self {
+            Source::Path(path) => File::open(path).and_then(|file| file.read_at(&mut start, 0)),
+            Source::File { file: Ok(file), .. } => file.read_at(&mut start, 0),
+            _ => return false,
+        };
         read.is_ok_and(|read| compressed::kind(&start[..read]).is_some())
     }
 }
@@ -111,6 +139,7 @@ impl Cutter {
     pub(crate) fn open(source: Source) -> io::Result<Self> {
         let (input, regular): (Box<dyn Read + Send>, bool) = match source {
             Source::Path(path) => regular_or_not(File::open(path)?)?,
+            Source::File { file, .. } => regular_or_not(file?)?,
             Source::Stdin => regular_or_not(stdin()?)?,
             Source::Stream { bytes, .. } => (bytes, false),
         };
@@ -305,6 +334,26 @@ mod tests {
         }
         assert_eq!(cutter.bytes, text.len() as u64);
         out
+    }
+
+    #[test]
+    fn what_was_opened_before_is_read_as_what_is_opened_at_its_turn() {
+        let path = std::env::temp_dir().join(format!("bpfwatch-source-{}", std::process::id()));
+        std::fs::write(&path, "one\ntwo\n").unwrap();
+        let (later, now) = (Source::Path(path.clone()), Source::Path(path.clone()).opened());
+        assert!(!later.may_wait() && now.name() == later.name() && now.size() == later.size());
+        assert_eq!(now.size(), Some(8));
+        std::fs::remove_file(&path).unwrap();
+        assert!(Cutter::open(later).is_err());
+        let mut cutter = Cutter::open(now).unwrap();
+        let mut chunk = Chunk::default();
+        assert!(cutter.next(&mut chunk).unwrap() && cutter.is_regular());
+        assert_eq!(chunk.bytes, b"one\ntwo\n", "asking for the size read nothing");
+        // One that is not there is told of when its turn comes.
+        let missing = Source::Path(path).opened();
+        assert_eq!(missing.size(), None);
+        assert!(Cutter::open(missing).is_err_and(|error| error.kind() == io::ErrorKind::NotFound));
+        assert!(Source::Path("/dev/null".into()).may_wait() && !Source::Stdin.may_wait());
     }
 
     #[test]
