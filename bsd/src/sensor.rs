@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use bpfwatch_core::platform::{Audit as Wanted, SensorSettings};
 use bpfwatch_core::process::Process;
 use bpfwatch_core::scope::Scope;
-use bpfwatch_core::sensor::{Outlet, Sensor, SensorError};
+use bpfwatch_core::sensor::{Outlet, Sensor, SensorError, Via};
 use bpfwatch_core::text::Text;
 
 use self::audit::Audit;
@@ -116,7 +116,7 @@ impl Sensor for FreebsdSensor {
         "freebsd"
     }
 
-    fn via(&self) -> Option<String> {
+    fn via(&self) -> Option<Via> {
         let via = match self.wanted {
             Wanted::Off => "kqueue, kern.file and net.bpf.stats",
             Wanted::Exec => "kqueue, kern.file, net.bpf.stats and audit records of executions",
@@ -124,7 +124,7 @@ impl Sensor for FreebsdSensor {
                 "kqueue, kern.file, net.bpf.stats and audit records of executions and opens"
             }
         };
-        Some(via.to_owned())
+        Some(via.into())
     }
 
     fn waker(&self) -> Box<dyn Fn() + Send + Sync> {

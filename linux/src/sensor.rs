@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpfwatch_core::platform::SensorSettings;
-use bpfwatch_core::sensor::{Outlet, Sensor, SensorError};
+use bpfwatch_core::sensor::{Outlet, Sensor, SensorError, Via};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::ebpf::load::{LoadError, Loaded};
@@ -56,12 +56,12 @@ impl Sensor for LinuxSensor {
         "linux"
     }
 
-    fn via(&self) -> Option<String> {
-        Some(match &self.loaded {
+    fn via(&self) -> Option<Via> {
+        Some(Via::from(match &self.loaded {
             Ok(loaded) => format!("eBPF on {}", loaded.hook.as_str()),
             Err(LoadError::Off) => "looks alone, eBPF is switched off".to_owned(),
             Err(_) => "looks alone, the kernel takes no eBPF".to_owned(),
-        })
+        }))
     }
 
     fn waker(&self) -> Box<dyn Fn() + Send + Sync> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bpfwatch_core::handle::{Handle, HandleKind};
 use bpfwatch_core::observation::{Kind, Observation};
-use bpfwatch_core::process::{CodeIdentity, Process};
+use bpfwatch_core::process::{Ancestor, CodeIdentity, Process};
 use bpfwatch_core::text::Text;
 use bpfwatch_core::time::Timestamp;
 
@@ -41,7 +41,8 @@ pub fn observation(message: Message, sensor: &Arc<str>) -> Option<Observation> {
             if !is_bpf_device(path.as_str()) || mode & 0o066 == 0 {
                 return None;
             }
-            let kind = Kind::AccessLoosened { path, mode: Some(mode), uid: None, gid: None };
+            let mode = Some(mode);
+            let kind = Kind::AccessLoosened { path, mode, uid: None, gid: None, member: None };
             (self::process(process), kind)
         }
         Event::SetOwner { path, uid, gid } => {
@@ -50,15 +51,15 @@ pub fn observation(message: Message, sensor: &Arc<str>) -> Option<Observation> {
             if !is_bpf_device(path.as_str()) || (uid, gid) == (None, None) {
                 return None;
             }
-            let kind = Kind::AccessLoosened { path, mode: None, uid, gid };
+            let kind = Kind::AccessLoosened { path, mode: None, uid, gid, member: None };
             (self::process(process), kind)
         }
-        Event::GroupAdd { instigator, group } => {
+        Event::GroupAdd { instigator, group, member } => {
             if group.as_str() != ACCESS_GROUP {
                 return None;
             }
             let path = Text::from(ALL_DEVICES);
-            let kind = Kind::AccessLoosened { path, mode: None, uid: None, gid: None };
+            let kind = Kind::AccessLoosened { path, mode: None, uid: None, gid: None, member };
             (self::process(instigator.map_or(process, |instigator| *instigator)), kind)
         }
         Event::ProfileRemove { instigator, identifier } => {
@@ -113,6 +114,10 @@ pub fn process(process: EsProcess) -> Process {
         start: Some(u64::from(process.pidversion)),
         ppid: process.ppid,
         sid: process.session_id,
+        responsible: process
+            .responsible
+            .filter(|(pid, _)| *pid != process.pid && *pid != 0)
+            .map(|(pid, version)| Arc::new(responsible(pid, version))),
         uid: process.euid,
         image: process.executable,
         image_owner: process.executable_owner,
@@ -120,6 +125,11 @@ pub fn process(process: EsProcess) -> Process {
         identity: (identity != CodeIdentity::default()).then(|| Box::new(identity)),
         ..Process::default()
     }
+}
+
+/// The tracker knows the rest of it.
+fn responsible(pid: u32, pidversion: u32) -> Ancestor {
+    Ancestor { pid, start: Some(u64::from(pidversion)), image: None, args: None }
 }
 
 #[cfg(test)]
@@ -174,10 +184,14 @@ mod tests {
     fn a_member_of_the_group_may_capture() {
         let add = |group: &str| {
             let instigator = EsProcess { pid: 7, pidversion: 70, ..EsProcess::default() };
-            of(Event::GroupAdd { instigator: Some(Box::new(instigator)), group: group.into() })
+            let (instigator, member) = (Some(Box::new(instigator)), Some("ann".into()));
+            of(Event::GroupAdd { instigator, group: group.into(), member })
         };
         assert_eq!(add("staff"), None);
-        assert!(matches!(add(ACCESS_GROUP), Some(Kind::AccessLoosened { .. })));
+        let Some(Kind::AccessLoosened { member, .. }) = add(ACCESS_GROUP) else {
+            panic!("not said")
+        };
+        assert_eq!(member, Some("ann".into()));
     }
 
     #[test]
@@ -190,6 +204,17 @@ mod tests {
             panic!("not said")
         };
         assert!(why.as_str().contains("io.github.bpfwatch.settings"));
+    }
+
+    #[test]
+    fn another_process_may_answer_for_it() {
+        let by = |pid| {
+            let process =
+                EsProcess { pid: 7, responsible: Some((pid, 30)), ..EsProcess::default() };
+            super::process(process).responsible.map(|known| (known.pid, known.start))
+        };
+        assert_eq!(by(3), Some((3, Some(30))));
+        assert_eq!((by(7), by(0)), (None, None), "nobody else does");
     }
 
     #[test]

@@ -127,6 +127,34 @@ struct GroupAdd {
     #[serde(default)]
     error_code: i32,
     group_name: Text,
+    #[serde(default)]
+    member: Option<Member>,
+}
+
+/// `es_od_member_id_t`: by name, or by UUID.
+#[derive(Deserialize)]
+struct Member {
+    member_value: MemberValue,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum MemberValue {
+    Named { name: Text },
+    Numbered { uuid: Text },
+    Bare(Text),
+    Other(de::IgnoredAny),
+}
+
+impl MemberValue {
+    fn into_text(self) -> Option<Text> {
+        match self {
+            Self::Named { name: text } | Self::Numbered { uuid: text } | Self::Bare(text) => {
+                raw::given(text)
+            }
+            Self::Other(_) => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -195,6 +223,7 @@ struct Stat {
 #[derive(Deserialize)]
 struct Proc {
     audit_token: Token,
+    responsible_audit_token: Option<Token>,
     ppid: Option<i64>,
     session_id: Option<i64>,
     codesigning_flags: Option<u32>,
@@ -248,6 +277,7 @@ impl Record {
             Events { od_group_add: Some(add), .. } if add.error_code == 0 => Event::GroupAdd {
                 instigator: add.instigator.map(|process| Box::new((*process).into())),
                 group: add.group_name,
+                member: add.member.and_then(|member| member.member_value.into_text()),
             },
             Events { profile_remove: Some(remove), .. } => Event::ProfileRemove {
                 instigator: remove.instigator.map(|process| Box::new((*process).into())),
@@ -273,6 +303,7 @@ impl From<Proc> for EsProcess {
             pidversion: process.audit_token.pidversion,
             euid: process.audit_token.euid,
             ppid: process.ppid.and_then(|id| id.try_into().ok()),
+            responsible: process.responsible_audit_token.map(|by| (by.pid, by.pidversion)),
             session_id: process.session_id.and_then(|id| id.try_into().ok()),
             executable_owner: stat.and_then(|stat| stat.st_uid),
             executable: process.executable.map(File::into_text),

@@ -22,6 +22,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it may be otherwise in a while, without another program or system.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Refusal::NotEntitled | Refusal::TooOld)
+    }
+
     /// What the user can do about it.
     pub fn mend(&self) -> &'static str {
         match self {
@@ -107,6 +112,8 @@ mod tests {
         ];
         let mut words: Vec<_> =
             all.iter().flat_map(|one| [one.to_string(), one.mend().to_owned()]).collect();
+        // What is said to be tried again is.
+        assert!(all.iter().all(|one| one.may_pass() || !one.mend().contains("tried again")));
         words.sort();
         words.dedup();
         assert_eq!(words.len(), 2 * all.len());

@@ -8,10 +8,11 @@
 //! | who lets users capture | NOTIFY_SETMODE, SETOWNER, OD_GROUP_ADD (macOS 14) | the same | |
 //! | what is attached, promiscuous, how many packets | sysctl `debug.bpf_stats` | nothing | its pid is the opener's for ever, also after the descriptor was passed on |
 //! | who holds a descriptor | libproc, PROC_PIDFDVNODEPATHINFO | root for other users | |
+//! | whether a holder ended, executed or forked | Endpoint Security, else kqueue EVFILT_PROC | nothing | |
 //! | which interface is promiscuous | route socket, RTM_IFINFO | nothing | bridge members and awdl0 are so for good reason |
-//! | opens, without the entitlement | the kernel log with `debug.bpf_debug` | root | |
 //!
 //! Blind for good: PF_NDRV sockets and packet providers of NetworkExtension open no BPF device.
+//! Not used: the kernel logs opens where root sets the sysctl `debug.bpf_debug`; nothing here changes a sysctl.
 //!
 //! | module | duty |
 //! |---|---|
@@ -19,7 +20,8 @@
 //! | [`decode`] | messages to observations |
 //! | [`holders`] | when a BPF device is released, from events alone |
 //! | [`eslogger`] | recorded messages, as eslogger(1) prints them |
-//! | [`sequence`], [`grade`] | lost messages; how much can be seen, and why not more |
+//! | [`intake`], [`sequence`] | what is made of the messages of a running system; those that were lost |
+//! | [`grade`] | how much can be seen, and why not more |
 //! | [`stats`], [`libproc`], [`poll`] | the kernel's tables, taken apart and compared look by look |
 //! | [`links`], [`schedule`] | interfaces that are promiscuous without a descriptor; when to look |
 //! | [`unified`] | lines of output as records of the unified log |
@@ -37,6 +39,7 @@ pub mod eslogger;
 mod ffi;
 pub mod grade;
 pub mod holders;
+pub mod intake;
 pub mod libproc;
 pub mod links;
 #[cfg(target_os = "macos")]

@@ -64,12 +64,23 @@ impl Links {
 }
 
 fn kind(name: &str, on: bool) -> Kind {
-    // Apple's peer-to-peer links are so by design.
-    let is_awdl = name.starts_with("awdl") || name.starts_with("llw");
-    let role = is_awdl.then(|| Text::from("awdl"));
-    Kind::InterfacePromiscuous {
-        interface: Interface { name: Text::from(name), netns: None, count: None, role },
-        on,
+    let role = role(name).map(Text::from);
+    let interface = Interface { name: Text::from(name), netns: None, count: None, role };
+    Kind::InterfacePromiscuous { interface, on }
+}
+
+/// Why an interface of that name is promiscuous for good reason.
+fn role(name: &str) -> Option<&'static str> {
+    let is = |kind: &str| {
+        name.strip_prefix(kind)
+            .is_some_and(|unit| !unit.is_empty() && unit.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    match () {
+        // Apple's peer-to-peer links are so by design.
+        () if is("awdl") || is("llw") => Some("awdl"),
+        // Links of virtual machines are made as members of a bridge (vmnet).
+        () if is("vmenet") => Some("bridge port"),
+        () => None,
     }
 }
 
@@ -100,6 +111,13 @@ mod tests {
         assert_eq!(look(&mut links, 3 * SETTLE, &all, &[]), [""; 0]);
         assert!(!links.is_pending());
         assert_eq!(look(&mut links, 4 * SETTLE, &["awdl0"], &[]), ["en0 false false"]);
+    }
+
+    #[test]
+    fn a_role_is_told_by_the_whole_name() {
+        assert_eq!([role("awdl0"), role("llw0")], [Some("awdl"); 2]);
+        assert_eq!(role("vmenet12"), Some("bridge port"));
+        assert_eq!([role("en0"), role("awdl"), role("awdl0x"), role("vmenet")], [None; 4]);
     }
 
     #[test]

@@ -11,5 +11,7 @@ pub const DOMAIN: &str = BUNDLE_ID;
 pub const SUBSYSTEM: &str = BUNDLE_ID;
 /// Where the program is.
 pub const PROGRAM: &str = "/Applications/bpfwatch.app/Contents/MacOS/bpfwatch";
+/// Where the default configuration writes beside the unified log, and what is rotated.
+pub const LOG_FILE: &str = "/var/log/bpfwatch.json";
 /// Managed preferences of the machine (CFPreferences: kCFPreferencesAnyUser, forced).
 pub const MANAGED: &str = "/Library/Managed Preferences/io.github.bpfwatch.plist";

@@ -69,6 +69,8 @@ pub enum Event {
         instigator: Option<Box<EsProcess>>,
         /// Name of the group.
         group: Text,
+        /// Who was added: a name, or a UUID where the directory service has been told that.
+        member: Option<Text>,
     },
     /// `ES_EVENT_TYPE_NOTIFY_PROFILE_REMOVE` (127, macOS 14): a configuration profile was removed.
     ProfileRemove {
@@ -99,6 +101,13 @@ pub fn cdhash(hexadecimal: &str) -> Option<Text> {
     any.then(|| Text::from(hexadecimal.to_ascii_lowercase()))
 }
 
+/// A UUID as the directory service prints it.
+pub fn uuid(bytes: [u8; 16]) -> Text {
+    let number = format!("{:032X}", u128::from_be_bytes(bytes));
+    let parts = [&number[..8], &number[8..12], &number[12..16], &number[16..20], &number[20..]];
+    Text::from(parts.join("-"))
+}
+
 /// The uid or gid that chown(2) leaves alone: -1.
 pub const UNCHANGED: u32 = u32::MAX;
 
@@ -113,6 +122,8 @@ pub struct EsProcess {
     pub euid: Option<u32>,
     /// Parent now.
     pub ppid: Option<u32>,
+    /// Pid and pidversion of the process that answers for it (`responsible_audit_token`); itself where none does.
+    pub responsible: Option<(u32, u32)>,
     /// Session id.
     pub session_id: Option<u32>,
     /// Path of the executable.
@@ -137,3 +148,14 @@ pub struct EsProcess {
 pub const CS_VALID: u32 = 0x0000_0001;
 /// `CS_SIGNED` (ibid.): there is a signature at all.
 pub const CS_SIGNED: u32 = 0x2000_0000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_printed_as_everywhere() {
+        let bytes = [0xab, 0xcd, 0xef, 0xab, 0xcd, 0xef, 0xab, 0xcd, 0, 1, 2, 3, 4, 5, 6, 7];
+        assert_eq!(uuid(bytes).as_str(), "ABCDEFAB-CDEF-ABCD-0001-020304050607");
+    }
+}

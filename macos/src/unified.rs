@@ -2,10 +2,12 @@
 //! hands them to the system.
 //!
 //! A record is native JSON, so that predicates on `eventMessage` find any field. The log keeps about a
-//! kilobyte of a record's text (os_log(3)): a longer one is split, each part with a mark that tells of which
-//! line, which part and of how many it is.
+//! kilobyte of a record's text (os_log(3)): a longer one is split between two fields, so that a predicate still
+//! finds each of them, and each part has a mark that tells of which line, which part and of how many it is.
 
 use bpfwatch_core::finding::{Level, Line};
+
+use crate::names::SUBSYSTEM;
 
 /// OS_LOG_TYPE_DEFAULT of os/log.h.
 pub const DEFAULT: u8 = 0;
@@ -75,11 +77,7 @@ pub fn parts(text: &str, serial: u64) -> Vec<String> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while !rest.is_empty() && pieces.len() < MAX_PARTS {
-        let mut end = rest.len().min(LIMIT - MARK);
-        while !rest.is_char_boundary(end) {
-            end -= 1;
-        }
-        let (piece, next) = rest.split_at(end);
+        let (piece, next) = rest.split_at(end_of_part(rest));
         pieces.push(piece);
         rest = next;
     }
@@ -91,6 +89,27 @@ pub fn parts(text: &str, serial: u64) -> Vec<String> {
         format!("[{serial} {}/{count}{cut}] {piece}", index + 1)
     };
     pieces.iter().enumerate().map(mark).collect()
+}
+
+/// Where to split: after the last field that is whole, else after the last character.
+fn end_of_part(text: &str) -> usize {
+    let room = LIMIT - MARK;
+    if text.len() <= room {
+        return text.len();
+    }
+    let mut end = room;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    // Within a string a quotation mark stands behind a backslash, so this is between two fields.
+    text.get(..end).and_then(|part| part.rfind(",\"")).map_or(end, |comma| comma + 1)
+}
+
+/// The command that shows the records which hold a text (log(1)).
+pub fn read_back(text: &str) -> String {
+    format!(
+        "log show --last 5m --predicate 'subsystem == \"{SUBSYSTEM}\" AND eventMessage CONTAINS \"{text}\"'"
+    )
 }
 
 #[cfg(test)]
@@ -119,6 +138,26 @@ mod tests {
         assert!(parts[0].starts_with("[234567 1/9] "), "{}", &parts[0][..20]);
         assert!(parts[8].starts_with("[234567 9/9] "));
         assert_eq!(joined(&parts), text);
+    }
+
+    #[test]
+    fn a_split_parts_no_field() {
+        let field = |index: usize| format!("\"key{index}\":\"{}\"", "v, \\\"w".repeat(index % 9));
+        let text = format!("{{{}}}", (0..300).map(field).collect::<Vec<_>>().join(","));
+        let all = parts(&text, 1);
+        assert!(all.len() > 3 && all.iter().all(|part| part.len() <= LIMIT));
+        assert_eq!(joined(&all), text);
+        for index in 0..300 {
+            assert!(all.iter().any(|part| part.contains(&field(index))), "{}", field(index));
+        }
+    }
+
+    #[test]
+    fn a_probe_is_read_back_by_what_it_says() {
+        let command = read_back("bpfwatch probe 7");
+        assert!(command.starts_with("log show "), "{command}");
+        assert!(command.contains("subsystem == \"io.github.bpfwatch\""), "{command}");
+        assert!(command.ends_with("eventMessage CONTAINS \"bpfwatch probe 7\"'"), "{command}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bpfwatch_core::finding::SensorHealth;
 use bpfwatch_core::platform::{Platform, SensorSettings};
-use bpfwatch_core::sensor::{Outlet, Sensor, SensorError};
+use bpfwatch_core::sensor::{Outlet, Sensor, SensorError, Via};
 
 use crate::exit::{Code, Failure};
 use crate::wiring::now;
@@ -39,7 +39,7 @@ pub struct Sensors {
 
 struct Running {
     name: &'static str,
-    via: Option<String>,
+    via: Option<Via>,
     wake: Box<dyn Fn() + Send + Sync>,
     thread: Option<JoinHandle<()>>,
     error: Arc<Mutex<Option<SensorError>>>,
@@ -118,7 +118,7 @@ impl Sensors {
         let health = |sensor: &Running| SensorHealth {
             name: sensor.name.to_owned(),
             running: sensor.is_running(),
-            via: sensor.via.clone(),
+            via: sensor.via.as_ref().map(Via::get),
             error: sensor.error().map(|error| error.what),
         };
         self.running.iter().map(health).collect()
@@ -127,7 +127,7 @@ impl Sensors {
     /// Their names and ways, for people.
     pub fn names(&self) -> Vec<String> {
         let name = |sensor: &Running| match &sensor.via {
-            Some(via) => format!("{} ({via})", sensor.name),
+            Some(via) => format!("{} ({})", sensor.name, via.get()),
             None => sensor.name.to_owned(),
         };
         self.running.iter().map(name).collect()
@@ -143,5 +143,55 @@ impl Sensors {
             thread::sleep(Duration::from_millis(2));
         }
         self.outlet.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bpfwatch_core::sensor;
+
+    /// Changes its way as soon as it runs, and runs until woken.
+    struct Changing {
+        via: Via,
+        stop: Arc<std::sync::atomic::AtomicBool>,
+    }
+
+    impl Sensor for Changing {
+        fn name(&self) -> &'static str {
+            "changing"
+        }
+
+        fn via(&self) -> Option<Via> {
+            Some(self.via.clone())
+        }
+
+        fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
+            let stop = Arc::clone(&self.stop);
+            Box::new(move || stop.store(true, Ordering::Release))
+        }
+
+        fn run(self: Box<Self>, _outlet: &Outlet) -> Result<(), SensorError> {
+            self.via.set("after");
+            while !self.stop.load(Ordering::Acquire) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn health_tells_how_a_sensor_watches_now() {
+        let (outlet, _inlet) = sensor::channel(64 * 1024);
+        let sensor = Changing { via: "before".into(), stop: Arc::default() };
+        assert_eq!(sensor.via().map(|via| via.get()).as_deref(), Some("before"));
+        let mut sensors = Sensors::start(vec![Box::new(sensor)], &outlet).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while sensors.health()[0].via.as_deref() != Some("after") {
+            assert!(Instant::now() < deadline, "{:?}", sensors.health());
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(sensors.names(), ["changing (after)"]);
+        sensors.stop();
     }
 }

@@ -141,7 +141,7 @@ fn loosened(record: &Record<'_>) -> Option<Kind> {
     let (uid, gid) = (other(number("new file uid")), other(number("new file gid")));
     let path = Text::from_bytes_limited(path, TEXT_LIMIT);
     let wider = (mode, uid, gid) != (None, None, None);
-    wider.then_some(Kind::AccessLoosened { path, mode, uid, gid })
+    wider.then_some(Kind::AccessLoosened { path, mode, uid, gid, member: None })
 }
 
 /// Whether the path is of a BPF device below any mount of devfs: `/dev/bpf`, `/jails/web/dev/bpf0`.

@@ -110,7 +110,7 @@ impl State<'_> {
         let uid = (after.uid != before.uid && after.uid != 0).then_some(after.uid);
         let gid = (after.gid != before.gid && after.gid != 0).then_some(after.gid);
         if (mode, uid, gid) != (None, None, None) {
-            let kind = Kind::AccessLoosened { path, mode, uid, gid };
+            let kind = Kind::AccessLoosened { path, mode, uid, gid, member: None };
             self.outlet.offer(now(), &self.names.handles, None, kind);
         }
     }

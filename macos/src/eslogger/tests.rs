@@ -54,6 +54,7 @@ fn an_exec_shows_the_new_process_and_never_the_environment() {
     for version in 7..=11 {
         if version == 10 {
             target["audit_token"] = json!([501, 0, 0, 501, 20, 4343, 100_003, 9002]);
+            target["responsible_audit_token"] = json!([501, 501, 20, 501, 20, 300, 100_003, 700]);
         }
         let observation = decode(&record(
             version,
@@ -73,6 +74,8 @@ fn an_exec_shows_the_new_process_and_never_the_environment() {
             (key.pid, key.start, actor.ppid, actor.sid),
             (4343, Some(9002), Some(400), Some(400))
         );
+        let responsible = actor.responsible.as_ref().unwrap();
+        assert_eq!((responsible.pid, responsible.start), (300, Some(700)));
         assert_eq!((actor.uid, actor.image_owner), (Some(0), Some(0)));
         assert_eq!(actor.image, Some("/usr/sbin/tcpdump".into()));
         assert_eq!(actor.args.as_ref().unwrap().command_line(), "tcpdump -i en0 pä\n");
@@ -200,6 +203,28 @@ fn is_recognised_whatever_the_order_of_keys() {
 }
 
 #[test]
+fn a_member_of_a_group_in_each_form() {
+    let member = |member: Value| {
+        let add = json!({"od_group_add": {
+            "instigator": null, "error_code": 0, "group_name": "access_bpf", "member": member,
+        }});
+        let Some(Kind::AccessLoosened { member, .. }) = kind(add) else { panic!("not said") };
+        member.map(|text| text.as_str().to_owned())
+    };
+    let id = "ABCDEFAB-CDEF-ABCD-0001-020304050607";
+    for (value, wanted) in [
+        (json!({"name": "eve"}), Some("eve")),
+        (json!({"uuid": id}), Some(id)),
+        (json!("eve"), Some("eve")),
+        (json!({"name": ""}), None),
+        (json!(7), None),
+    ] {
+        assert_eq!(member(json!({"member_type": 0, "member_value": value})).as_deref(), wanted);
+    }
+    assert_eq!(member(Value::Null), None);
+}
+
+#[test]
 fn what_opens_the_way_for_others_is_said_of_who_asked_for_it() {
     let add = |error: i32, instigator: Value| {
         decode(&record(
@@ -213,7 +238,8 @@ fn what_opens_the_way_for_others_is_said_of_who_asked_for_it() {
         .unwrap()
     };
     let asked = add(0, process(77, 770, "/usr/sbin/dseditgroup")).unwrap();
-    assert!(matches!(asked.kind, Kind::AccessLoosened { .. }));
+    let Kind::AccessLoosened { member, .. } = asked.kind else { panic!("{asked:?}") };
+    assert_eq!(member, Some("eve".into()));
     assert_eq!(asked.actor.unwrap().pid, 77);
     assert_eq!(add(0, Value::Null).unwrap().actor.unwrap().pid, 4343);
     assert_eq!(add(1, Value::Null), None);

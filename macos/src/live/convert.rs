@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use bpfwatch_core::arguments::Arguments;
 use bpfwatch_core::text::Text;
 use bpfwatch_core::time::Timestamp;
-use endpoint_sec::{self as es, Event as Es};
+use endpoint_sec::{self as es, Event as Es, OdMemberIdValue};
 
 use crate::raw::{self, EsProcess, Event, Message};
 
@@ -34,6 +34,13 @@ pub fn message(message: &es::Message) -> Option<Message> {
         Es::NotifyOdGroupAdd(add) if add.error_code() == 0 => Event::GroupAdd {
             instigator: add.instigator().map(|instigator| Box::new(process(&instigator))),
             group: text(add.group_name()),
+            member: add.member().member_value().and_then(|member| match member {
+                OdMemberIdValue::UserName(name) => raw::given(text(name)),
+                OdMemberIdValue::UserUuid(id) | OdMemberIdValue::GroupUuid(id) => {
+                    Some(raw::uuid(id))
+                }
+                _ => None,
+            }),
         },
         Es::NotifyProfileRemove(remove) => Event::ProfileRemove {
             instigator: remove.instigator().map(|instigator| Box::new(process(&instigator))),
@@ -63,6 +70,9 @@ fn process(process: &es::Process<'_>) -> EsProcess {
         pidversion: token.pidversion().cast_unsigned(),
         euid: Some(token.euid()),
         ppid: process.ppid().try_into().ok(),
+        responsible: process
+            .responsible_audit_token()
+            .map(|by| (by.pid().cast_unsigned(), by.pidversion().cast_unsigned())),
         session_id: process.session_id().try_into().ok(),
         executable_owner: Some(executable.stat().st_uid),
         executable: Some(path(&executable)),

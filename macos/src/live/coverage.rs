@@ -157,3 +157,18 @@ fn members() -> Check {
         Err(error) => check(name, CheckState::Blind, error.to_string(), None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_source_is_tried_and_the_unified_log_is_read_back() {
+        let checks = checks();
+        let log = checks.iter().find(|check| check.name == "unified log").unwrap();
+        assert_eq!(log.state, CheckState::Info, "{}", log.detail);
+        assert!(log.mend.as_deref().unwrap().starts_with("read it back: log show "));
+        let named = |name: &str| checks.iter().any(|check| check.name == name);
+        assert!(named("grade") && named("open, attached and promiscuous descriptors"));
+    }
+}

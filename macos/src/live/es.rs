@@ -22,7 +22,7 @@ use endpoint_sec::{Client, Message, version};
 
 use super::kernel;
 use crate::grade::{self, Refusal};
-use crate::sequence::Sequence;
+use crate::intake::Role;
 
 /// Messages that wait; about 2 KiB each, so the kernel's own queue is the smaller one.
 const WAITING: usize = 16 * 1024;
@@ -31,19 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What all BPF devices begin with.
 const DEVICES: &str = "/dev/bpf";
 
-/// Which of the two clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Opens, closes and access of BPF devices.
-    Devices,
-    /// Processes, and what is rare.
-    Processes,
-}
-
 /// What the channel gives.
 pub enum Seen {
-    /// A message, and how many of its kind and client were lost before it.
-    Message(Role, Box<Message>, u64),
+    /// A message, and to which client it came.
+    Message(Role, Box<Message>),
     /// Nothing now.
     Nothing,
     /// Both clients are gone.
@@ -54,8 +45,6 @@ pub enum Seen {
 pub struct Clients {
     queue: Receiver<(Role, Box<Message>)>,
     panics: Arc<AtomicU64>,
-    devices: Sequence,
-    processes: Sequence,
     /// Threads wait on the other ends.
     _ends: Vec<Sender<()>>,
 }
@@ -100,21 +89,13 @@ impl Clients {
                 }
             }
         }
-        let (devices, processes) = (Sequence::default(), Sequence::default());
-        Ok(Self { queue, panics, devices, processes, _ends: ends })
+        Ok(Self { queue, panics, _ends: ends })
     }
 
     /// The next message, without waiting.
-    pub fn take(&mut self) -> Seen {
+    pub fn take(&self) -> Seen {
         match self.queue.try_recv() {
-            Ok((role, message)) => {
-                let sequence = match role {
-                    Role::Devices => &mut self.devices,
-                    Role::Processes => &mut self.processes,
-                };
-                let lost = sequence.lost(message.event_type().0, message.seq_num());
-                Seen::Message(role, message, lost)
-            }
+            Ok((role, message)) => Seen::Message(role, message),
             Err(TryRecvError::Empty) => Seen::Nothing,
             Err(TryRecvError::Disconnected) => Seen::Gone,
         }

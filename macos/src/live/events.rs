@@ -1,19 +1,16 @@
-//! What the sensor does with each message of Endpoint Security, and how it comes to have clients.
+//! How the sensor comes to have clients of Endpoint Security, and hands their messages on.
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bpfwatch_core::decoder::Sequence as _;
-use bpfwatch_core::observation::{Kind, Observation};
-use bpfwatch_core::sensor::Outlet;
+use bpfwatch_core::sensor::{Outlet, Via};
 
 use super::convert;
-use super::es::{Clients, Role, Seen};
+use super::es::{Clients, Seen};
 use super::kernel::now;
-use crate::decode;
 use crate::grade::{Grade, Refusal};
-use crate::holders::Holders;
+use crate::intake::{Arrival, Intake, Wanted};
 use crate::poll::Table;
 
 /// Time between attempts to become a client.
@@ -23,24 +20,12 @@ const AT_ONCE: usize = 4096;
 /// Name of the source, in observations.
 const SENSOR: &str = "macos.endpoint_security";
 
-/// What the messages call for.
-#[derive(Debug, Default)]
-pub struct Wanted {
-    /// Looks after an event.
-    pub is_event: bool,
-    /// A look at once: a device may have been released.
-    pub is_release: bool,
-    /// All processes are to be read again.
-    pub is_resync: bool,
-    /// More messages wait.
-    pub is_more: bool,
-}
-
 /// The clients, or why there are none.
 pub struct Events {
     clients: Result<Clients, Refusal>,
+    via: Via,
     tried: Instant,
-    holders: Holders,
+    intake: Intake,
     sensor: Arc<str>,
     wake: Arc<UnixStream>,
 }
@@ -48,13 +33,17 @@ pub struct Events {
 impl Events {
     /// Becomes a client where that is allowed.
     pub fn new(wake: &Arc<UnixStream>) -> Self {
-        Self {
+        let sensor: Arc<str> = Arc::from(SENSOR);
+        let events = Self {
             clients: Clients::new(wake),
+            via: Via::default(),
             tried: Instant::now(),
-            holders: Holders::default(),
-            sensor: Arc::from(SENSOR),
+            intake: Intake::new(Arc::clone(&sensor)),
+            sensor,
             wake: Arc::clone(wake),
-        }
+        };
+        events.via.set(events.grade().to_string());
+        events
     }
 
     /// How the sensor watches now.
@@ -65,6 +54,11 @@ impl Events {
         }
     }
 
+    /// The same in words, which stay true when it changes.
+    pub fn via(&self) -> Via {
+        self.via.clone()
+    }
+
     /// Says how it watches, where that is not in full: for the heartbeat's losses.
     pub fn tell(&self, outlet: &Outlet) {
         if let Err(refusal) = &self.clients {
@@ -73,35 +67,38 @@ impl Events {
         }
     }
 
-    /// When to try again; `None` while all is well.
-    pub fn retry_in(&self) -> Option<Duration> {
-        let is_hopeless = matches!(self.clients, Err(Refusal::NotEntitled | Refusal::TooOld));
-        (self.clients.is_err() && !is_hopeless).then(|| RETRY.saturating_sub(self.tried.elapsed()))
+    fn change(&mut self, clients: Result<Clients, Refusal>, outlet: &Outlet) {
+        let before = self.grade();
+        self.clients = clients;
+        self.tried = Instant::now();
+        // A new client counts its messages anew.
+        self.intake = Intake::new(Arc::clone(&self.sensor));
+        let grade = self.grade();
+        if grade != before {
+            self.via.set(grade.to_string());
+            self.tell(outlet);
+        }
     }
 
     /// Tries again when it is time: whether there are clients that there were not.
     pub fn retry(&mut self, outlet: &Outlet) -> bool {
-        if self.retry_in() != Some(Duration::ZERO) {
-            return false;
+        let is_due = matches!(&self.clients, Err(refusal) if refusal.may_pass())
+            && self.tried.elapsed() >= RETRY;
+        if is_due {
+            self.change(Clients::new(&self.wake), outlet);
         }
-        self.tried = Instant::now();
-        let before = self.grade();
-        self.clients = Clients::new(&self.wake);
-        if self.grade() != before {
-            self.tell(outlet);
-        }
-        self.clients.is_ok()
+        is_due && self.clients.is_ok()
     }
 
     /// Takes what waits.
     pub fn take(&mut self, outlet: &Outlet, table: &Table) -> Wanted {
         let mut wanted = Wanted::default();
-        let Ok(clients) = &mut self.clients else { return wanted };
+        let Ok(clients) = &self.clients else { return wanted };
         let mut taken = 0;
         let mut gone = false;
         while taken < AT_ONCE {
-            let (role, message, lost) = match clients.take() {
-                Seen::Message(role, message, lost) => (role, message, lost),
+            let (role, message) = match clients.take() {
+                Seen::Message(role, message) => (role, message),
                 Seen::Nothing => break,
                 Seen::Gone => {
                     gone = true;
@@ -109,62 +106,21 @@ impl Events {
                 }
             };
             taken += 1;
-            if lost > 0 {
-                let why = match role {
-                    Role::Devices => "Endpoint Security dropped events of devices",
-                    Role::Processes => "Endpoint Security dropped events of processes",
-                };
-                outlet.lost(now(), &self.sensor, lost, why);
-                wanted.is_event = true;
-                wanted.is_resync = true;
-            }
-            let observation = convert::message(&message)
-                .and_then(|message| decode::observation(message, &self.sensor));
-            let Some(observation) = observation else { continue };
-            let mut all = Vec::new();
-            self.holders.pass(observation, &mut all);
-            for observation in all {
-                offer(outlet, table, observation, &mut wanted);
-            }
+            let arrival = Arrival {
+                role,
+                event_type: message.event_type().0,
+                number: message.seq_num(),
+                message: convert::message(&message),
+            };
+            let offers = self.intake.take(arrival, table, now(), &mut wanted);
+            outlet.offer_all(&self.sensor, offers);
         }
         wanted.is_more = taken == AT_ONCE;
-        let panics = clients.take_panics();
-        if panics > 0 {
-            outlet.lost(now(), &self.sensor, panics, "a handler of Endpoint Security failed");
-            wanted.is_resync = true;
-        }
+        let failed = self.intake.failed(clients.take_panics(), now(), &mut wanted);
+        outlet.offer_all(&self.sensor, failed);
         if gone {
-            self.clients = Err(Refusal::Internal);
-            self.tried = Instant::now();
-            self.tell(outlet);
+            self.change(Err(Refusal::Internal), outlet);
         }
         wanted
     }
-}
-
-fn offer(outlet: &Outlet, table: &Table, observation: Observation, wanted: &mut Wanted) {
-    let Observation { at, sensor, actor, kind, .. } = observation;
-    match &kind {
-        Kind::HandleOpened { .. } => wanted.is_event = true,
-        // A duplicate's close is not the release: of what the table has, the table tells.
-        Kind::HandleReleased { handle } | Kind::HandleClosed { handle } if table.has(handle.id) => {
-            wanted.is_release = true;
-            return;
-        }
-        Kind::Forked
-            if actor
-                .as_ref()
-                .and_then(|child| child.ppid)
-                .is_some_and(|parent| table.is_holder(parent)) =>
-        {
-            wanted.is_release = true;
-        }
-        Kind::Executed | Kind::Exited
-            if actor.as_ref().is_some_and(|actor| table.is_holder(actor.pid)) =>
-        {
-            wanted.is_release = true;
-        }
-        _ => {}
-    }
-    outlet.offer(at, &sensor, actor, kind);
 }

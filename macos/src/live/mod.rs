@@ -5,6 +5,7 @@ mod coverage;
 mod es;
 mod events;
 mod ffi;
+mod followed;
 mod kernel;
 mod oslog;
 mod platform;

@@ -79,7 +79,5 @@ pub fn probe() -> io::Result<String> {
         UnifiedLog::open().ok_or_else(|| io::Error::other("os_log_create gave no log"))?;
     let text = format!("bpfwatch probe {}", std::process::id());
     log.say(Category::Sensor, unified::DEFAULT, &text)?;
-    Ok(format!(
-        "log show --last 5m --predicate 'subsystem == \"{SUBSYSTEM}\" AND eventMessage CONTAINS \"{text}\"'"
-    ))
+    Ok(unified::read_back(&text))
 }

@@ -1,9 +1,10 @@
 //! The live sensor: one thread that looks at the kernel's tables, steadily and some times more after an event.
-//! What wakes it is a route socket (an interface changed) and whoever writes to its pipe: the clients of
-//! Endpoint Security, where there are any, whose messages it then takes.
+//! What wakes it is a route socket (an interface changed), what a holder does (kqueue), and whoever writes to its
+//! pipe: the clients of Endpoint Security, where there are any, whose messages it then takes.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use bpfwatch_core::ancestors::with_ancestors;
 use bpfwatch_core::observation::Kind;
 use bpfwatch_core::platform::SensorSettings;
 use bpfwatch_core::process::Process;
-use bpfwatch_core::sensor::{Outlet, Sensor, SensorError};
+use bpfwatch_core::sensor::{Outlet, Sensor, SensorError, Via};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -22,6 +23,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::events::Events;
 use super::ffi;
+use super::followed::Followed;
 use super::kernel::{Kernel, now};
 use crate::grade::Grade;
 use crate::links::Links;
@@ -34,6 +36,8 @@ pub const HANDLES: &str = "macos.bpf";
 pub const PROCESSES: &str = "macos.processes";
 /// Name of the source of interfaces.
 const LINKS: &str = "macos.links";
+/// Least time between two looks at once, in milliseconds.
+const AT_MOST: u64 = 50;
 /// Longest wait.
 const WAIT: u64 = 60_000;
 
@@ -81,8 +85,8 @@ impl Sensor for MacosSensor {
         "macos"
     }
 
-    fn via(&self) -> Option<String> {
-        Some(self.events.grade().to_string())
+    fn via(&self) -> Option<Via> {
+        Some(self.events.via())
     }
 
     fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
@@ -102,12 +106,20 @@ impl Sensor for MacosSensor {
                 None
             }
         };
+        let mut followed = match Followed::new() {
+            Ok(followed) => Some(followed),
+            Err(error) => {
+                outlet.lost(now(), &Arc::from(PROCESSES), 0, &format!("kqueue: {error}"));
+                None
+            }
+        };
         let mut state = State {
             kernel: Kernel::new(),
             table: Table::default(),
             links: Links::default(),
             schedule: Schedule::new(0, self.idle),
             start: Instant::now(),
+            looked: 0,
             blind: None,
             outlet,
             handles: Arc::from(HANDLES),
@@ -124,8 +136,13 @@ impl Sensor for MacosSensor {
             if is_more {
                 wait = 0;
             }
-            let (woken, changed) = wait_for(&self.woken, route.as_ref(), wait)
-                .map_err(|error| fail("poll", &error))?;
+            let sources = [
+                Some(self.woken.as_fd()),
+                route.as_ref().map(AsFd::as_fd),
+                followed.as_ref().map(AsFd::as_fd),
+            ];
+            let [woken, changed, moved] =
+                wait_for(sources, wait).map_err(|error| fail("poll", &error))?;
             if woken {
                 drain(&self.woken);
             }
@@ -140,7 +157,8 @@ impl Sensor for MacosSensor {
                 let at = state.millis();
                 state.schedule.event(at);
             }
-            let wanted = self.events.take(outlet, &state.table);
+            let mut wanted = self.events.take(outlet, &state.table);
+            wanted.is_release |= moved && followed.as_mut().is_some_and(Followed::take);
             is_more = wanted.is_more;
             let at = state.millis();
             if wanted.is_event {
@@ -151,11 +169,20 @@ impl Sensor for MacosSensor {
             }
             if wanted.is_release {
                 state.kernel.doubt();
-                state.look(at);
+                // A holder that forks without end must not make looks without end.
+                if at.saturating_sub(state.looked) >= AT_MOST {
+                    state.look(at);
+                }
                 state.schedule.event(at);
             }
             if state.schedule.take(at, state.table.is_busy() || state.links.is_pending()) {
                 state.look(at);
+            }
+            if let Some(followed) = &mut followed {
+                // Endpoint Security tells of every process.
+                let is_told = self.events.grade() == Grade::Full;
+                let holders = state.table.holders().into_keys().filter(|_| !is_told);
+                followed.set(&holders.collect::<BTreeSet<u32>>());
             }
         }
     }
@@ -167,6 +194,8 @@ struct State<'a> {
     links: Links,
     schedule: Schedule,
     start: Instant,
+    /// When the last look was.
+    looked: u64,
     /// Why nothing can be seen now, as it was said.
     blind: Option<String>,
     outlet: &'a Outlet,
@@ -181,6 +210,7 @@ impl State<'_> {
     }
 
     fn look(&mut self, at: u64) {
+        self.looked = at;
         match self.kernel.look() {
             Ok(look) => {
                 self.blind = None;
@@ -249,21 +279,23 @@ pub fn route_socket() -> io::Result<std::fs::File> {
     Ok(route.into())
 }
 
-/// Waits up to `wait` milliseconds: whether the pipe and the route socket have something.
-fn wait_for(
-    woken: &UnixStream,
-    route: Option<&std::fs::File>,
+/// Waits up to `wait` milliseconds: which of them have something.
+fn wait_for<const N: usize>(
+    sources: [Option<BorrowedFd<'_>>; N],
     wait: u64,
-) -> io::Result<(bool, bool)> {
-    let mut all = vec![PollFd::new(woken.as_fd(), PollFlags::POLLIN)];
-    all.extend(route.map(|route| PollFd::new(route.as_fd(), PollFlags::POLLIN)));
+) -> io::Result<[bool; N]> {
+    let mut all: Vec<PollFd<'_>> =
+        sources.iter().flatten().map(|source| PollFd::new(*source, PollFlags::POLLIN)).collect();
     let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
     match poll(&mut all, timeout) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
-    let any = |index: usize| all.get(index).and_then(PollFd::any).unwrap_or(false);
-    Ok((any(0), any(1)))
+    let mut polled = all.iter();
+    let has = |source: Option<BorrowedFd<'_>>| {
+        source.and_then(|_| polled.next()).and_then(PollFd::any).unwrap_or(false)
+    };
+    Ok(sources.map(has))
 }
 
 fn drain(mut from: &UnixStream) {

@@ -107,6 +107,7 @@ impl<'a> Actor<'a> {
                     process.ancestors.iter().filter_map(|ancestor| text(&ancestor.image)).collect();
                 (!images.is_empty()).then_some(EventValue::Array(images))
             }
+            "ResponsibleImage" => text(&process.responsible.as_ref()?.image),
             "ProcessName" => text(&process.name),
             "Terminal" => text(&process.tty),
             "ImageOwner" => number(process.image_owner?),
@@ -261,6 +262,7 @@ impl<'a> PostureEvent<'a> {
             (Kind::InterfacePromiscuous { interface, .. }, "NetNs") => number(interface.netns?),
             (Kind::AccessLoosened { path, .. }, "Path") => Some(word(path.as_str())),
             (Kind::AccessLoosened { mode, .. }, "Mode") => number((*mode)?),
+            (Kind::AccessLoosened { member, .. }, "Member") => text(member),
             _ => self.actor.field(name),
         }
     }

@@ -247,6 +247,9 @@ pub struct ProcessView {
     /// What a log says of it beyond all this, under Sigma's names (`OriginalFileName`, `Hashes` ...).
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub details: serde_json::Map<String, serde_json::Value>,
+    /// The process that the system holds responsible for it, where that is another one (macOS).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub responsible: Option<Box<AncestorView>>,
     /// Parent first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ancestors: Vec<AncestorView>,
@@ -266,7 +269,7 @@ pub struct RecordView {
     pub fields: serde_json::Map<String, serde_json::Value>,
 }
 
-/// An ancestor in output.
+/// An ancestor in output, or who is responsible for a process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AncestorView {
     /// Process id.

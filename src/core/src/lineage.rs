@@ -115,6 +115,9 @@ impl Lineage {
             Some(entry) if entry.node.parent.is_some() => entry.node.parent.clone(),
             _ => self.parent_node(process),
         };
+        if process.responsible.is_some() {
+            self.name_responsible(Arc::make_mut(process));
+        }
         let chain = self.ancestors(parent.clone());
         // A log that names the parent knows no more than that: the table may know the rest.
         let given = process.ancestors.first();
@@ -165,6 +168,7 @@ impl Lineage {
             take(&mut process.cwd, &known.cwd);
             take(&mut process.unit, &known.unit);
             take(&mut process.scope, &known.scope);
+            take(&mut process.responsible, &known.responsible);
             if same_image {
                 take(&mut process.name, &known.name);
                 take(&mut process.image, &known.image);
@@ -175,6 +179,7 @@ impl Lineage {
                 take(&mut process.image_writable_dir, &known.image_writable_dir);
             }
         }
+        self.name_responsible(process);
         if !process.ancestors.is_empty() {
             return;
         }
@@ -183,6 +188,15 @@ impl Lineage {
             next = self.parent_node(process);
         }
         process.ancestors = self.ancestors(next);
+    }
+
+    /// Adds what the table knows of the process that is responsible for this one.
+    fn name_responsible(&self, process: &mut Process) {
+        if let Some(known) = process.responsible.as_ref().filter(|known| known.image.is_none())
+            && let Some(entry) = self.find(ProcessKey { pid: known.pid, start: known.start })
+        {
+            process.responsible = Some(entry.node.shown());
+        }
     }
 
     /// The chain that begins with this one.
@@ -402,6 +416,28 @@ mod tests {
         let mut same = Process::from_pid(10);
         lineage.enrich(&mut same);
         assert_eq!(same.image.unwrap().as_str(), "/usr/sbin/cron");
+    }
+
+    #[test]
+    fn who_is_responsible_gets_a_name() {
+        let mut lineage = Lineage::default();
+        let terminal = Process { start: Some(70), ..process(7, 1, "/Applications/Terminal") };
+        lineage.running(terminal.into());
+        let by = |start| {
+            Some(Arc::new(Ancestor { pid: 7, start: Some(start), image: None, args: None }))
+        };
+        let image = |process: &Process| process.responsible.as_ref().unwrap().image.clone();
+        let mut executed =
+            Arc::new(Process { responsible: by(70), ..process(9, 1, "/usr/sbin/tcpdump") });
+        lineage.executed(&mut executed, at(1));
+        assert_eq!(image(&executed), Some("/Applications/Terminal".into()));
+        // Whoever opens a handle later need not be told of again.
+        let mut known = Process::from_pid(9);
+        lineage.enrich(&mut known);
+        assert_eq!(image(&known), Some("/Applications/Terminal".into()));
+        let mut other = Process { responsible: by(71), ..process(10, 1, "/bin/zsh") };
+        lineage.enrich(&mut other);
+        assert_eq!(image(&other), None, "that pid is another process now");
     }
 
     #[test]

@@ -134,7 +134,8 @@ pub enum Kind {
         /// On or off.
         on: bool,
     },
-    /// Mode, owner or group of a capture device was changed so that more users can open it.
+    /// Mode, owner or group of a capture device was changed so that more users can open it, or somebody
+    /// joined the group that may.
     AccessLoosened {
         /// Device path.
         path: Text,
@@ -144,6 +145,8 @@ pub enum Kind {
         uid: Option<u32>,
         /// New group.
         gid: Option<u32>,
+        /// Who joined the group.
+        member: Option<Text>,
     },
     /// A record of a log that no other kind has words for; the actor is the process that it names.
     Logged {

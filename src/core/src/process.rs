@@ -78,12 +78,16 @@ pub struct Process {
     /// Host, jail, container or namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Arc<Scope>>,
+    /// The process that the system holds responsible for it, where that is another one (macOS): the
+    /// application on whose behalf it runs. Sensors give pid and start: the tracker fills in the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub responsible: Option<Arc<Ancestor>>,
     /// Parent first, then its parent. Sensors leave it empty: the tracker fills it in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ancestors: Vec<Arc<Ancestor>>,
 }
 
-/// One ancestor of a process; its arguments keep 1 KiB.
+/// One ancestor of a process, or who is responsible for it; its arguments keep 1 KiB.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ancestor {

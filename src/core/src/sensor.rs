@@ -27,7 +27,7 @@ pub trait Sensor: Send {
     fn name(&self) -> &'static str;
 
     /// How it watches on this system, where it has more than one way: for health and for the user.
-    fn via(&self) -> Option<String> {
+    fn via(&self) -> Option<Via> {
         None
     }
 
@@ -39,6 +39,28 @@ pub trait Sensor: Send {
     /// # Errors
     /// When the sensor cannot start or go on; what it lost before is already offered.
     fn run(self: Box<Self>, outlet: &Outlet) -> Result<(), SensorError>;
+}
+
+/// How a sensor watches, in words. Clones share them: a running sensor may come to watch in another way.
+#[derive(Debug, Clone, Default)]
+pub struct Via(Arc<Mutex<String>>);
+
+impl Via {
+    /// The words of now.
+    pub fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It watches in another way from now on.
+    pub fn set(&self, words: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = words.into();
+    }
+}
+
+impl<T: Into<String>> From<T> for Via {
+    fn from(words: T) -> Self {
+        Self(Arc::new(Mutex::new(words.into())))
+    }
 }
 
 /// Why a sensor cannot watch, with what to do about it.

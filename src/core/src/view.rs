@@ -67,6 +67,7 @@ fn view(process: &Process, redactor: &mut Redactor) -> ProcessView {
         command_line_truncated: process.args.as_ref().map(Arguments::is_cut).filter(|cut| *cut),
         identity: process.identity.clone(),
         details: process.details.as_ref().map(|d| fields(d, redactor)).unwrap_or_default(),
+        responsible: process.responsible.as_ref().map(|known| Box::new(ancestor(known, redactor))),
         ancestors: process.ancestors.iter().map(|known| ancestor(known, redactor)).collect(),
     }
 }
@@ -173,7 +174,10 @@ mod tests {
 
     #[test]
     fn secrets_of_a_process_and_its_ancestors_stay_inside() {
+        let secret = Arguments::from_list(["x", "--password=hunter2"]);
+        let responsible = Ancestor { pid: 2, start: None, image: None, args: Some(secret) };
         let process = Process {
+            responsible: Some(Arc::new(responsible)),
             image: Some("/usr/bin/curl".into()),
             args: Some(Arguments::from_list(["curl", "https://u:hunter2@h/"])),
             ancestors: vec![Arc::new(Ancestor {
@@ -188,12 +192,12 @@ mod tests {
         let view = Viewer::new(true).process(&process, &mut redacted);
         let shown = serde_json::to_string(&view).unwrap();
         assert!(!shown.contains("hunter2"), "{shown}");
-        assert_eq!(redacted, 3);
+        assert_eq!(redacted, 4);
         assert!(shown.contains(r#""command_line":"curl https://[redacted]@h/""#), "{shown}");
         assert!(!shown.contains("truncated"), "{shown}");
         let view = Viewer::new(false).process(&process, &mut redacted);
-        assert_eq!(serde_json::to_string(&view).unwrap().matches("hunter2").count(), 2);
-        assert_eq!(redacted, 3);
+        assert_eq!(serde_json::to_string(&view).unwrap().matches("hunter2").count(), 3);
+        assert_eq!(redacted, 4);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Wire<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    member: Option<Text>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     record: Option<Arc<Logged>>,
 }
 
@@ -128,6 +130,7 @@ impl TryFrom<Wire<'_>> for Observation {
                 mode: wire.mode,
                 uid: wire.uid,
                 gid: wire.gid,
+                member: wire.member,
             },
             "logged" => Kind::Logged {
                 record: wire
@@ -165,6 +168,7 @@ impl From<Observation> for Wire<'static> {
             mode: None,
             uid: None,
             gid: None,
+            member: None,
             record: None,
         };
         match kind {
@@ -188,9 +192,9 @@ impl From<Observation> for Wire<'static> {
                 wire.interface = Some(interface);
                 wire.on = Some(on);
             }
-            Kind::AccessLoosened { path, mode, uid, gid } => {
+            Kind::AccessLoosened { path, mode, uid, gid, member } => {
                 wire.path = Some(path);
-                (wire.mode, wire.uid, wire.gid) = (mode, uid, gid);
+                (wire.mode, wire.uid, wire.gid, wire.member) = (mode, uid, gid, member);
             }
             Kind::Logged { record } => wire.record = Some(record),
             Kind::Lost { count, why } => {

@@ -149,6 +149,9 @@ impl Record {
         own.put_some("command_line_truncated", process.command_line_truncated);
         let identity = process.identity.as_ref();
         own.put_some("platform_binary", identity.and_then(|identity| identity.platform_binary));
+        if let Some(responsible) = &process.responsible {
+            own.put_native("responsible", responsible);
+        }
         if process.ancestors.len() > 1 {
             own.put_native("ancestors", &process.ancestors);
         }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::finding::{Evidence, Level, Stage};
 use crate::logged::Logged;
-use crate::observation::Observation;
+use crate::observation::{Kind, Observation};
 use crate::process::{Process, ProcessKey};
 use crate::rules::Hit;
 use crate::session::{CaptureSession, SessionChanged};
@@ -206,7 +206,14 @@ impl Unit {
             add(record.message.as_str().as_bytes());
         }
         if let Some(posture) = &self.posture {
-            add(format!("{:?}", posture.kind).as_bytes());
+            // Each of a system's devices is as good as another: a change of all of them is one.
+            let kind = match &posture.kind {
+                Kind::AccessLoosened { mode, uid, gid, member, .. } => {
+                    format!("{:?}", (mode, uid, gid, member))
+                }
+                kind => format!("{kind:?}"),
+            };
+            add(kind.as_bytes());
         }
         let digest = hash.finalize();
         let mut key = GroupKey::default();
@@ -266,11 +273,27 @@ impl Unit {
         }));
         all.extend(self.correlated.iter().cloned());
         if let Some(posture) = &self.posture {
-            let kind = posture.kind.name();
-            all.push(Evidence { time: posture.at, kind, pid: None, detail: None });
+            let (kind, detail) = (posture.kind.name(), changed(&posture.kind, &show));
+            all.push(Evidence { time: posture.at, kind, pid: None, detail });
         }
         // Stable: what happened in the same moment stays in the order above.
         all.sort_by_key(|evidence| evidence.time);
         all
+    }
+}
+
+/// What was changed and how: there is neither session nor record to show it.
+fn changed(kind: &Kind, show: impl Fn(&Text) -> String) -> Option<String> {
+    match kind {
+        Kind::InterfacePromiscuous { interface, .. } => Some(show(&interface.name)),
+        Kind::AccessLoosened { path, mode, uid, gid, member } => {
+            let mut words = vec![show(path)];
+            words.extend(mode.map(|mode| format!("mode {mode:o}")));
+            words.extend(uid.map(|uid| format!("owner {uid}")));
+            words.extend(gid.map(|gid| format!("group {gid}")));
+            words.extend(member.as_ref().map(|member| format!("member {}", show(member))));
+            Some(words.join(", "))
+        }
+        _ => None,
     }
 }

@@ -34,6 +34,12 @@ fn full_process(scope: Scope) -> Process {
         })),
         details: Some(Box::new(details())),
         scope: Some(Arc::new(scope)),
+        responsible: Some(Arc::new(Ancestor {
+            pid: 5,
+            start: None,
+            image: Some("/Applications/Terminal".into()),
+            args: None,
+        })),
         ancestors: vec![Arc::new(Ancestor {
             pid: 1,
             start: None,
@@ -161,12 +167,17 @@ fn a_posture_event_says_what_changed() {
         "InterfaceRole": "bridge port", "PromiscuityCount": 2,
     });
     assert_eq!(event.to_json(), expected);
-    let loosened =
-        Kind::AccessLoosened { path: "/dev/bpf".into(), mode: Some(0o666), uid: None, gid: None };
+    let loosened = Kind::AccessLoosened {
+        path: "/dev/bpf".into(),
+        mode: Some(0o666),
+        uid: None,
+        gid: None,
+        member: Some("ann".into()),
+    };
     let actor = Process { image: Some("/bin/chmod".into()), ..Process::from_pid(3) };
     let event = PostureEvent::new(&loosened, Os::Freebsd, Some(&actor)).unwrap();
     let expected = serde_json::json!({
-        "EventType": "access_loosened", "Path": "/dev/bpf", "Mode": 438,
+        "EventType": "access_loosened", "Path": "/dev/bpf", "Mode": 438, "Member": "ann",
         "Image": "/bin/chmod", "ProcessId": 3,
     });
     assert_eq!(event.to_json(), expected);

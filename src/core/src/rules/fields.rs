@@ -119,6 +119,7 @@ const PROCESS: &[Field] = &[
     Field("ParentImage", ALL),
     Field("ParentCommandLine", ALL),
     Field("AncestorImages", ALL),
+    Field("ResponsibleImage", M),
     Field("ProcessName", LIVE),
     Field("Terminal", LIVE),
     Field("ImageOwner", LIVE),
@@ -218,10 +219,11 @@ const SESSION: &[Field] = &[
 const POSTURE: &[Field] = &[
     Field("EventType", LIVE),
     Field("Interface", LIVE),
-    Field("InterfaceRole", L),
+    Field("InterfaceRole", L | M),
     Field("PromiscuityCount", L),
     Field("Path", LIVE),
     Field("Mode", LIVE),
+    Field("Member", M),
 ];
 
 impl Source {

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use bpfwatch_core::finding::{Evidence, Finding, ProcessView, RecordView, SessionView};
+use bpfwatch_core::finding::{
+    AncestorView, Evidence, Finding, ProcessView, RecordView, SessionView,
+};
 use bpfwatch_core::observation::Os;
 
 use super::words;
@@ -212,12 +214,13 @@ fn is_name_of(called: &str, image: &str) -> bool {
     file == called || (called.len() >= 15 && file.starts_with(called))
 }
 
-/// `bash (4200) ← sshd (1234) ← systemd (1)`: each the parent of the one before.
+/// `bash (4200) ← sshd (1234) ← systemd (1)`: each the parent of the one before; then on whose behalf.
 fn parents(block: &mut Block, process: &ProcessView) {
     let program = |image: &Option<String>| match image {
         Some(image) => words::program(image),
         None => "unknown".to_owned(),
     };
+    let short = |known: &AncestorView| format!("{} ({})", program(&known.image), known.pid);
     if process.ancestors.is_empty() {
         let parent = match process.ppid {
             Some(ppid) => format!("unknown (pid {ppid})"),
@@ -232,12 +235,11 @@ fn parents(block: &mut Block, process: &ProcessView) {
             block.pair(if index == 0 { "parents" } else { "" }, &parent);
         }
     } else {
-        let parents: Vec<String> = process
-            .ancestors
-            .iter()
-            .map(|ancestor| format!("{} ({})", program(&ancestor.image), ancestor.pid))
-            .collect();
+        let parents: Vec<String> = process.ancestors.iter().map(short).collect();
         block.pair("parents", &parents.join(" ← "));
+    }
+    if let Some(responsible) = &process.responsible {
+        block.pair("for", &short(responsible));
     }
 }
 
