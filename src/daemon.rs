@@ -3,6 +3,7 @@
 //! | module | duty |
 //! |---|---|
 //! | [`plan`] | configuration and rules, read and checked; what is to replace them |
+//! | [`managed`] | settings of MDM, which change without a signal |
 //! | [`telling`] | what it tells of itself, and to whom |
 //! | [`status`] | how it fares, as one value |
 //! | [`sources`] | what the sensors can see, looked at now and then |
@@ -17,12 +18,14 @@
 
 mod control;
 mod exporter;
+mod managed;
 mod metrics;
 pub mod plan;
 mod sources;
 pub mod status;
 mod telling;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -32,6 +35,7 @@ use bpfwatch_core::platform::{Check, Platform, ServiceManager, ServiceState};
 use bpfwatch_core::time::Timestamp;
 
 use self::control::{Bound, Control};
+use self::managed::Managed;
 use self::plan::{Next, Plan, Source};
 use self::sources::Sources;
 use self::status::Board;
@@ -78,6 +82,7 @@ pub struct Daemon {
     published: Option<Instant>,
     told: Instant,
     alive: Instant,
+    managed: Managed,
     reloading: Option<JoinHandle<Result<Next, Failure>>>,
     /// Another one was asked for meanwhile.
     reload_again: bool,
@@ -91,6 +96,7 @@ impl Daemon {
     /// # Errors
     /// When something of it cannot be opened.
     pub fn start(source: Source, plan: Plan, platform: &dyn Platform) -> Result<Self, Failure> {
+        let managed = Managed::new(crate::platform::MANAGED.map(PathBuf::from));
         let state = State::open(&plan.config.state_dir)?;
         let mut pipeline = plan.pipeline();
         let restored = state.load().and_then(|value| match value {
@@ -154,6 +160,7 @@ impl Daemon {
             published: None,
             told: now_instant,
             alive: now_instant,
+            managed,
             reloading: None,
             reload_again: false,
             reload: None,
@@ -205,7 +212,7 @@ impl Daemon {
             }
             self.sinks.report_losses(now(), &self.host);
             self.look_after();
-            if signals.take_reload() {
+            if signals.take_reload() || self.managed.has_changed() {
                 self.begin_reload();
             }
             self.end_reload();

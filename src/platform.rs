@@ -72,6 +72,11 @@ pub const STATUS_SOCKET: &str = if cfg!(target_os = "linux") {
 pub const MANAGED: Option<&str> =
     if cfg!(target_os = "macos") { Some(bpfwatch_macos::names::MANAGED) } else { None };
 
+/// The file that the default configuration writes, beside the system's own log; `None` where the service manager
+/// keeps standard output.
+pub const LOG_FILE: Option<&str> =
+    if cfg!(target_os = "macos") { Some(bpfwatch_macos::names::LOG_FILE) } else { None };
+
 /// Where the daemon keeps what must survive a restart (FHS 3.0, 5.8; hier(7)).
 pub const STATE_DIR: &str =
     if cfg!(target_os = "linux") { "/var/lib/bpfwatch" } else { "/var/db/bpfwatch" };

@@ -538,6 +538,40 @@ fn findings_come_while_a_pipe_is_open() {
     assert!(child.wait().unwrap().success());
 }
 
+/// As `eslogger ... | bpfwatch replay -` is used on a Mac: records come one by one and never end.
+#[test]
+fn findings_come_while_eslogger_runs() {
+    let mut child = program()
+        .args(["replay", "-", "--format", "json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/eslogger_lines/input.jsonl");
+    let records = fs::read_to_string(case).unwrap();
+    let mut records = records.split_inclusive('\n');
+    let mut write = |record: &str| {
+        // A pipe gives parts of records.
+        for part in record.as_bytes().chunks(record.len() / 2 + 1) {
+            input.write_all(part).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    // It is executed, it opens a device, and a second later something else happens.
+    records.by_ref().take(3).for_each(&mut write);
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert!(line.contains("\"/private/tmp/.u/agent\"") && line.contains("/dev/bpf0"), "{line}");
+    assert!(child.try_wait().unwrap().is_none(), "it still waits for more");
+    records.for_each(&mut write);
+    assert!(child.try_wait().unwrap().is_none(), "it still waits for more");
+    drop(input);
+    assert!(child.wait().unwrap().success());
+}
+
 #[test]
 fn a_reader_that_goes_away_ends_the_program_quietly() {
     let mut child = program()

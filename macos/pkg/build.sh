@@ -42,7 +42,9 @@ done
 
 echo "== put the bundle together"
 rm -rf "$out"
-mkdir -p "$app/Contents/MacOS" "$out/root/Library/LaunchDaemons"
+# /etc is a link to /private/etc, which a package must not replace.
+rotation=$out/root/private/etc/newsyslog.d
+mkdir -p "$app/Contents/MacOS" "$out/root/Library/LaunchDaemons" "$rotation"
 lipo -create -output "$app/Contents/MacOS/bpfwatch" \
     "$root/target/aarch64-apple-darwin/release/bpfwatch" \
     "$root/target/x86_64-apple-darwin/release/bpfwatch"
@@ -50,6 +52,7 @@ cp "$root/macos/bundle/Info.plist" "$app/Contents/Info.plist"
 plutil -replace CFBundleShortVersionString -string "$version" "$app/Contents/Info.plist"
 plutil -replace CFBundleVersion -string "$version" "$app/Contents/Info.plist"
 cp "$root/LaunchDaemons/io.github.bpfwatch.daemon.plist" "$out/root/Library/LaunchDaemons/"
+cp "$root/macos/newsyslog.d/bpfwatch.conf" "$rotation/"
 
 echo "== sign"
 if [ "$adhoc" = yes ]; then

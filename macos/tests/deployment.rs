@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a file that is wrong is a test that fails")]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use bpfwatch_macos::names::{BUNDLE_ID, DOMAIN, LABEL, MANAGED, PROGRAM, SUBSYSTEM};
+use bpfwatch_macos::names::{BUNDLE_ID, DOMAIN, LABEL, LOG_FILE, MANAGED, PROGRAM, SUBSYSTEM};
 use bpfwatch_macos::profile::{Profile, ProfileError};
+use bpfwatch_macos::unified::Category;
 use plist::{Dictionary, Value};
 
 fn root() -> PathBuf {
@@ -56,8 +58,10 @@ fn launchd_starts_the_program_of_the_bundle() {
     }
     // Either would throttle a consumer of Endpoint Security.
     assert!(!daemon.contains_key("ProcessType") && !daemon.contains_key("LowPriorityIO"));
-    // The default configuration writes to standard output, which launchd would throw away.
-    assert_eq!(string(&daemon, "StandardOutPath"), "/var/log/bpfwatch.json");
+    // The file that is rotated has one writer, which opens it anew: launchd would hold it.
+    for stream in ["StandardOutPath", "StandardErrorPath"] {
+        assert_ne!(string(&daemon, stream), LOG_FILE, "{stream}");
+    }
     // Octal 077, in the decimal that launchd.plist(5) wants.
     assert_eq!(daemon.get("Umask").and_then(Value::as_signed_integer), Some(0o077));
 }
@@ -107,6 +111,63 @@ fn the_package_puts_things_where_launchd_looks() {
         assert!(script.contains(&format!("label={LABEL}\n")));
     }
     assert_eq!(MANAGED, format!("/Library/Managed Preferences/{DOMAIN}.plist"));
+}
+
+#[test]
+fn what_the_default_configuration_writes_is_rotated() {
+    let rotation = text("macos/newsyslog.d/bpfwatch.conf");
+    let mut lines = rotation.lines().filter(|line| !line.starts_with('#'));
+    let fields: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
+    let [file, "root:wheel", "640", _count, _size, "*", "BN"] = fields[..] else {
+        panic!("{fields:?}")
+    };
+    assert_eq!((file, lines.next()), (LOG_FILE, None));
+    let build = text("macos/pkg/build.sh");
+    assert!(build.contains("rotation=$out/root/private/etc/newsyslog.d\n"));
+    assert!(build.contains("/macos/newsyslog.d/bpfwatch.conf\" \"$rotation/\"\n"));
+    assert!(text("macos/pkg/scripts/uninstall").contains(" /etc/newsyslog.d/bpfwatch.conf\n"));
+}
+
+/// The commands of README that read the unified log.
+fn predicates() -> Vec<String> {
+    let readme = text("README.md");
+    let commands = readme.lines().filter(|line| {
+        let line = line.trim_start_matches("sudo ");
+        line.starts_with("log stream ") || line.starts_with("log show ")
+    });
+    commands.map(|line| line.split('\'').nth(1).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn predicates_of_the_readme_name_what_is_written() {
+    let predicates = predicates();
+    assert!(predicates.len() >= 3, "{predicates:?}");
+    let quoted = |text: &str| text.split_once('"').unwrap().1.split_once('"').unwrap().0.to_owned();
+    for predicate in predicates {
+        for term in predicate.split(" AND ").flat_map(|term| term.split(" OR ")) {
+            let (key, value) = term.trim_matches(['(', ')']).split_once(' ').unwrap();
+            match key {
+                "subsystem" => assert_eq!(quoted(value), SUBSYSTEM),
+                "category" => {
+                    let all = [Category::Findings, Category::Sensor, Category::Delivery];
+                    assert!(all.iter().any(|known| known.as_str() == quoted(value)), "{term}");
+                }
+                "messageType" => {
+                    assert!(["== error", "== fault", "== default", "== info"].contains(&value));
+                }
+                "eventMessage" => {
+                    // A field as JSON has it, its quotation marks escaped for the predicate.
+                    let field =
+                        value.strip_prefix("CONTAINS \"").unwrap().strip_suffix('"').unwrap();
+                    let object = format!("{{{}}}", field.replace("\\\"", "\""));
+                    let object: serde_json::Value = serde_json::from_str(&object).unwrap();
+                    let written = object.to_string();
+                    assert_eq!(&written[1..written.len() - 1], field.replace("\\\"", "\""));
+                }
+                _ => panic!("{term}"),
+            }
+        }
+    }
 }
 
 fn profile() -> Profile {
@@ -195,6 +256,12 @@ fn the_profile_has_apples_keys_and_types() {
     }
     check_payload(logging, "com.apple.system.logging", &[("Subsystems", Keys), ("System", Keys)]);
     assert_eq!(keys(inner(logging, "Subsystems")), [SUBSYSTEM]);
+    // The bundle asks for the same, for Macs without the profile.
+    let info = dictionary("macos/bundle/Info.plist");
+    assert_eq!(inner(logging, "Subsystems"), inner(&info, "OSLogPreferences"));
+    let options = inner(inner(inner(logging, "Subsystems"), SUBSYSTEM), "DEFAULT-OPTIONS");
+    check(options, &[("Level", Keys)]);
+    check(inner(options, "Level"), &[("Enable", Text), ("Persist", Text)]);
     check_payload(settings, DOMAIN, &[("level", Text)]);
     assert_eq!(string(settings, "level"), "high");
 
@@ -216,4 +283,14 @@ fn no_identifier_breaks_out_of_the_code_requirement() {
         let wrong = Profile { bundle_id: bundle.to_owned(), ..profile() };
         assert_eq!(wrong.xml(), Err(ProfileError::Bundle(bundle.to_owned())));
     }
+}
+
+#[test]
+fn shellcheck_has_nothing_to_say() {
+    let scripts = ["build.sh", "scripts/preinstall", "scripts/postinstall", "scripts/uninstall"];
+    let files = scripts.map(|script| root().join("macos/pkg").join(script));
+    let Ok(checked) = Command::new("shellcheck").arg("--shell=sh").args(files).output() else {
+        return eprintln!("skipped: shellcheck_has_nothing_to_say: shellcheck is not installed");
+    };
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }

@@ -35,6 +35,14 @@ struct Layer {
 /// # Errors
 /// When a file cannot be read or is wrong; where `trusted` is wanted, when others could write one.
 pub fn load(path: Option<&Path>, trusted: bool) -> Result<(Config, Vec<PathBuf>), Failure> {
+    load_with(path, platform::MANAGED.map(Path::new), trusted)
+}
+
+fn load_with(
+    path: Option<&Path>,
+    managed: Option<&Path>,
+    trusted: bool,
+) -> Result<(Config, Vec<PathBuf>), Failure> {
     let main = path.unwrap_or(Path::new(platform::CONFIG));
     let mut layers = Vec::new();
     // One that was asked for has to be there.
@@ -44,7 +52,7 @@ pub fn load(path: Option<&Path>, trusted: bool) -> Result<(Config, Vec<PathBuf>)
     for file in folder(main, trusted)? {
         layers.push(read(&file, trusted)?);
     }
-    if let Some(managed) = platform::MANAGED.map(Path::new).filter(|file| file.exists()) {
+    if let Some(managed) = managed.filter(|file| file.exists()) {
         layers.push(read_managed(managed, trusted)?);
     }
     let files = layers.iter().map(|layer| layer.name.clone()).collect();
@@ -179,5 +187,30 @@ mod tests {
         // Naming one replaces the default.
         assert_eq!(config.sinks.len(), 3);
         assert_eq!(merge(Vec::new()).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn managed_preferences_are_the_last_layer_and_all_or_nothing() {
+        let dir = std::env::temp_dir().join(format!("bpfwatch-managed-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let (main, managed) = (dir.join("bpfwatch.toml"), dir.join("managed.plist"));
+        fs::write(&main, "level = \"high\"\nredact = false\n").unwrap();
+        let manage = |inner: &str| {
+            let text = format!("<plist version=\"1.0\"><dict>{inner}</dict></plist>");
+            fs::write(&managed, text).unwrap();
+            load_with(Some(&main), Some(&managed), false)
+        };
+        let (config, files) = manage("<key>level</key><string>critical</string>").unwrap();
+        assert_eq!((config.level, config.redact), (Level::Critical, false));
+        assert_eq!(files, [&main, &managed].map(Clone::clone));
+        for (inner, key) in [
+            ("<key>level</key><string>high</string><key>lvel</key><true/>", "`lvel`"),
+            ("<key>redact</key><integer>1</integer>", "`redact`"),
+        ] {
+            let refused = manage(inner).unwrap_err().to_string();
+            assert!(refused.contains(key) && refused.contains("managed.plist"), "{refused}");
+            assert!(refused.contains("the last good configuration stays"), "{refused}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
     }
 }
