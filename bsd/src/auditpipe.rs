@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
 
 use bpfwatch_core::platform::Audit;
 use bpfwatch_core::sensor::SensorError;
@@ -16,10 +17,10 @@ use crate::audit::{
 use crate::ffi;
 
 const DEVICE: &str = "/dev/auditpipe";
-/// Bytes of one read: records of a busy moment.
+/// Bytes of one read: all that a full queue of ordinary records has.
 const BUFFER: usize = 256 * 1024;
-/// Reads before other sources have their turn.
-const READS: usize = 8;
+/// How long auditd(8) may take to begin when it was started just before, as at boot.
+const BEGIN: Duration = Duration::from_secs(2);
 
 /// An open audit pipe.
 pub struct AuditPipe {
@@ -55,7 +56,12 @@ impl AuditPipe {
     /// # Errors
     /// When auditd(8) does not run, this is not root, or the kernel has no audit.
     pub fn open(wanted: Audit) -> Result<Self, SensorError> {
-        if !is_auditing().map_err(|error| refused(&error))? {
+        let begun = Instant::now();
+        while !is_auditing().map_err(|error| refused(&error))? {
+            if begun.elapsed() < BEGIN {
+                std::thread::sleep(BEGIN / 20);
+                continue;
+            }
             return Err(SensorError {
                 sensor: "freebsd",
                 what: "the audit pipe gives nothing: auditd does not run".to_owned(),
@@ -104,19 +110,20 @@ impl AuditPipe {
         self.file.as_raw_fd()
     }
 
-    /// Reads what is there, but not for long. How many records were dropped since the last time.
+    /// Reads once, without waiting: other sources have their turn. Returns how many records were dropped since the
+    /// last time.
     ///
     /// # Errors
     /// As read(2) and the calls have them.
     pub fn read(&mut self, stream: &mut Stream, seen: &mut Vec<Seen>) -> io::Result<u64> {
-        for _ in 0..READS {
-            match self.file.read(&mut self.buffer) {
-                Ok(0) => break,
-                Ok(length) => stream.take(&self.buffer[..length], seen),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
+        match self.file.read(&mut self.buffer) {
+            Ok(length) => stream.take(&self.buffer[..length], seen),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            Err(error) => return Err(error),
         }
         let drops = ffi::audit_pipe_drops(&self.file)?;
         Ok(drops.wrapping_sub(std::mem::replace(&mut self.drops, drops)))

@@ -24,8 +24,8 @@ pub const HOLD: u64 = 250;
 const REMEMBERED: u64 = 6_000;
 /// How long the other's is its double whatever image it shows.
 const CLOSE: u64 = 1_000;
-/// What waits; over it the oldest is said without its record.
-const MAX_HELD: usize = 16_384;
+/// Bytes of what waits; over it the oldest is said without its record.
+const MAX_HELD: usize = 4 * 1024 * 1024;
 /// What is remembered of each sort.
 const MAX_REMEMBERED: usize = 1_024;
 
@@ -35,6 +35,8 @@ struct Held {
     offer: Offer,
     /// It is an execution, and its record is not there yet.
     waits: bool,
+    /// Its bytes.
+    weight: usize,
 }
 
 /// What only one source told so far.
@@ -49,6 +51,8 @@ struct Alone {
 #[derive(Debug, Default)]
 pub struct Execs {
     held: VecDeque<Held>,
+    /// Bytes of all of them.
+    weight: usize,
     /// How many were ever taken out at its front: the number of the first one.
     gone: u64,
     /// Numbers of those that wait, by pid.
@@ -107,6 +111,9 @@ impl Execs {
                 let seen = held.offer.actor.take().map(Arc::unwrap_or_clone).unwrap_or_default();
                 held.offer.actor = Some(Arc::new(merged(seen, record)));
                 held.offer.at = at;
+                self.weight -= held.weight;
+                held.weight = weight(&held.offer);
+                self.weight += held.weight;
             }
             return;
         }
@@ -135,7 +142,7 @@ impl Execs {
     pub fn take(&mut self, now: u64) -> Vec<Offer> {
         let mut out = Vec::new();
         while let Some(first) = self.held.front()
-            && (!first.waits || now >= first.since + HOLD || self.held.len() > MAX_HELD)
+            && (!first.waits || now >= first.since + HOLD || self.weight > MAX_HELD)
         {
             if first.waits
                 && let Some(process) = first.offer.actor.clone()
@@ -143,8 +150,10 @@ impl Execs {
                 self.arrived(process.pid, self.gone);
                 remember(&mut self.by_kqueue, &process, now);
             }
+            let Some(first) = self.held.pop_front() else { break };
             self.gone += 1;
-            out.extend(self.held.pop_front().map(|held| held.offer));
+            self.weight -= first.weight;
+            out.push(first.offer);
         }
         out
     }
@@ -154,7 +163,9 @@ impl Execs {
             let number = self.gone + self.held.len() as u64;
             self.waiting.entry(process.pid).or_default().insert(number);
         }
-        self.held.push_back(Held { since: now, offer, waits });
+        let weight = weight(&offer);
+        self.weight += weight;
+        self.held.push_back(Held { since: now, offer, waits, weight });
     }
 
     /// The one that the record is of: of several of one process the same program, else the first.
@@ -198,6 +209,10 @@ impl Execs {
             }
         }
     }
+}
+
+fn weight(offer: &Offer) -> usize {
+    size_of::<Held>() + offer.actor.as_ref().map_or(0, |process| process.own_weight())
 }
 
 fn remember(list: &mut VecDeque<Alone>, process: &Process, since: u64) {
