@@ -123,8 +123,9 @@ impl Daemon {
         };
         let origin = platform.origin();
         let host = host(&origin);
-        let coverage = platform.coverage();
         let mut sensors = sensors::open(platform, &plan.config.sensors.settings())?;
+        // Afterwards: it tells how they watch, and need not try what they have tried.
+        let coverage = platform.coverage();
         sensors.extend(follow::sensor(&plan.config.inputs, &state, &origin)?);
 
         // What the sensors need is open, and there is no other thread yet.

@@ -9,6 +9,7 @@ use bpfwatch_core::platform::{Check, CheckState};
 use nix::errno::Errno;
 
 use crate::capability;
+use crate::ebpf::load::LoadError;
 use probe::{HidePid, Probe};
 
 /// Most process ids in one line.
@@ -263,8 +264,13 @@ fn events(probe: &Probe) -> Check {
         Ok(hooked) => hooked,
         Err(why) => {
             let detail = format!("no eBPF, so handles are only looked for: {why}");
-            let mend = "run as root or with CAP_BPF and CAP_PERFMON, on Linux 5.8 or later with \
-                        CONFIG_DEBUG_INFO_BTF";
+            let mend = match why {
+                LoadError::Off => "set `ebpf = \"auto\"` under [sensors] in the configuration",
+                _ => {
+                    "run as root or with CAP_BPF and CAP_PERFMON, on Linux 5.8 or later with \
+                     CONFIG_DEBUG_INFO_BTF"
+                }
+            };
             return with_mend(Check::new(name, CheckState::Warning, detail), mend);
         }
     };

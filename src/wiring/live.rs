@@ -21,8 +21,9 @@ use crate::wiring::sensors::{self, Sensors};
 /// How often engine time follows the clock while something is pending.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How long after the start, or after new rules, what only they needed is given back.
-const START: Duration = Duration::from_secs(1);
+/// How long after the start, or after new rules, what only they needed is given back. By then the sensors have
+/// taken their first look at everything.
+const START: Duration = Duration::from_secs(5);
 
 /// Sensors, channel and pipeline of one live command.
 pub struct Live {

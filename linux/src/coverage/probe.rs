@@ -11,7 +11,7 @@ use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, send};
 
 use super::beyond::Beyond;
 use crate::capability::{Capabilities, Status};
-use crate::ebpf::load::{self, Hook, Loaded};
+use crate::ebpf::load::{self, Loaded};
 use crate::netlink_socket::{BUFFER, NetlinkSocket};
 use crate::netns::{self, Visitor};
 use crate::proc::ProcDir;
@@ -65,7 +65,7 @@ pub struct Probe {
     /// Captures that no packet socket shows.
     pub beyond: Beyond,
     /// How eBPF programs hook the kernel, and why not in a better way; or why not at all.
-    pub ebpf: Result<(Hook, Vec<String>), String>,
+    pub ebpf: load::Outcome,
     /// hidepid of the mount at /proc.
     pub hide_pid: HidePid,
     /// Processes that are there.
@@ -106,7 +106,7 @@ impl Probe {
             links: rows(libc::NETLINK_ROUTE, netlink_route::links_request),
             connector: join_connector(),
             beyond: Beyond::take(),
-            ebpf: load::attached().map_or_else(try_ebpf, Ok),
+            ebpf: load::outcome().unwrap_or_else(try_ebpf),
             hide_pid: hide_pid(&String::from_utf8_lossy(&mounts)),
             processes: places.len(),
             hidden,
@@ -118,9 +118,9 @@ impl Probe {
 }
 
 /// Attaches the programs for a moment.
-fn try_ebpf() -> Result<(Hook, Vec<String>), String> {
+fn try_ebpf() -> load::Outcome {
     let loaded = Loaded::new(Wanted::Auto, SensorSettings::default().ebpf_ring_kib);
-    loaded.map(|loaded| (loaded.hook, loaded.not_better.clone())).map_err(|error| error.to_string())
+    loaded.map(|loaded| (loaded.hook, loaded.not_better.clone()))
 }
 
 fn readable(path: &str) -> bool {

@@ -1,8 +1,10 @@
 //! What each answer makes of its check.
 
+use bpfwatch_core::platform::Ebpf as Wanted;
+
 use super::*;
 use crate::capability::Capabilities;
-use crate::ebpf::load::Hook;
+use crate::ebpf::load::{Hook, Loaded};
 
 /// Root on an ordinary host.
 fn host() -> Probe {
@@ -52,11 +54,20 @@ fn without_events_the_blind_spots_of_looks_are_named() {
     let with = from_probe(&host());
     let event = |checks: &[Check]| checks.iter().find(|c| c.name == "events at once").cloned();
     assert!(event(&with).is_some_and(|check| check.detail.contains("raw tracepoints")));
-    let probe = Probe { ebpf: Err("no BTF".to_owned()), ..host() };
+    let probe = Probe { ebpf: Err(LoadError::NoBtf("no such file".to_owned())), ..host() };
     let without = from_probe(&probe);
     assert_eq!(event(&without).map(|check| check.state), Some(CheckState::Warning));
     let named = |checks: &[Check]| checks.iter().any(|c| c.name.contains("short-lived"));
     assert!(named(&without) && !named(&with));
+    let off = from_probe(&Probe { ebpf: Err(LoadError::Off), ..host() });
+    let mend = event(&off).and_then(|check| check.mend);
+    assert!(mend.as_deref().is_some_and(|mend| mend.contains("ebpf = \"auto\"")), "{mend:?}");
+}
+
+#[test]
+fn a_sensor_that_is_switched_off_is_not_tried_for_its_coverage() {
+    assert_eq!(Loaded::new(Wanted::Off, 64).err(), Some(LoadError::Off));
+    assert_eq!(Probe::take().ebpf, Err(LoadError::Off));
 }
 
 #[test]

@@ -85,12 +85,20 @@ const PROCESSES: [(&str, &str); 3] = [
     ("exited", "sched_process_exit"),
 ];
 
-/// What this process has attached, for who asks how it watches once it may load nothing more.
-static ATTACHED: Mutex<Option<(Hook, Vec<String>)>> = Mutex::new(None);
+/// How the kernel is hooked and why not in a better way, or why it is not hooked at all.
+pub type Outcome = Result<(Hook, Vec<String>), LoadError>;
 
-/// How this process hooks the kernel now, and why not in a better way; `None` where it does not.
-pub fn attached() -> Option<(Hook, Vec<String>)> {
-    ATTACHED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+/// What this process came to, for who asks how it watches: once it watches it may load nothing more, and
+/// trying again would cost it the kernel's types, some 10 MB.
+static OUTCOME: Mutex<Option<Outcome>> = Mutex::new(None);
+
+/// What this process came to; `None` where it has not tried, or watches no more.
+pub fn outcome() -> Option<Outcome> {
+    OUTCOME.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn came_to(outcome: Option<Outcome>) {
+    *OUTCOME.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
 }
 
 /// Why there are no events.
@@ -109,7 +117,7 @@ pub enum LoadError {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        *ATTACHED.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        came_to(None);
     }
 }
 
@@ -134,6 +142,15 @@ impl Loaded {
     /// # Errors
     /// When the kernel takes none of it, with its reasons.
     pub fn new(wanted: Wanted, ring_kib: u32) -> Result<Self, LoadError> {
+        let loaded = Self::load(wanted, ring_kib);
+        came_to(Some(match &loaded {
+            Ok(loaded) => Ok((loaded.hook, loaded.not_better.clone())),
+            Err(error) => Err(error.clone()),
+        }));
+        loaded
+    }
+
+    fn load(wanted: Wanted, ring_kib: u32) -> Result<Self, LoadError> {
         let hooks: &[Hook] = match wanted {
             Wanted::Auto => &[Hook::Lsm, Hook::Fentry, Hook::Tracepoints],
             Wanted::Lsm => &[Hook::Lsm],
@@ -157,8 +174,6 @@ impl Loaded {
             match Self::with(*hook, &btf, &mut loader) {
                 Ok(mut loaded) => {
                     loaded.not_better = reasons;
-                    *ATTACHED.lock().unwrap_or_else(PoisonError::into_inner) =
-                        Some((loaded.hook, loaded.not_better.clone()));
                     return Ok(loaded);
                 }
                 Err(reason) => reasons.push(format!("{}: {reason}", hook.as_str())),

@@ -172,6 +172,7 @@ impl<'a> ProcessEvent<'a> {
 pub struct SessionEvent<'a> {
     changed: &'a SessionChanged,
     actor: Actor<'a>,
+    narrower: Option<&'a [&'a str]>,
 }
 
 impl<'a> SessionEvent<'a> {
@@ -179,12 +180,29 @@ impl<'a> SessionEvent<'a> {
     pub fn new(changed: &'a SessionChanged) -> Self {
         let session = &changed.session;
         let owner = session.owner().map(|process| &**process);
-        Self { changed, actor: Actor::new(owner, session.lineage) }
+        Self { changed, actor: Actor::new(owner, session.lineage), narrower: None }
+    }
+
+    /// As the session may become: with a filter, and with its own protocol or any of these. One question
+    /// stands for many, because a rule that asks for a value is content with one of a list.
+    pub fn narrowed(changed: &'a SessionChanged, protocols: &'a [&'a str]) -> Self {
+        Self { narrower: Some(protocols), ..Self::new(changed) }
     }
 
     fn field(&self, name: &str) -> Option<EventValue<'_>> {
         let session = &*self.changed.session;
         let handle = &session.handle;
+        if let Some(protocols) = self.narrower {
+            match name {
+                "FilterAttached" => return flag(Some(true)),
+                "Protocol" => {
+                    let own = text(&handle.protocol).into_iter();
+                    let all = own.chain(protocols.iter().map(|name| word(name)));
+                    return Some(EventValue::Array(all.collect()));
+                }
+                _ => {}
+            }
+        }
         match name {
             "Change" => Some(word(self.changed.change.as_str())),
             "Stage" => {

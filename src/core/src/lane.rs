@@ -187,7 +187,7 @@ impl Lane {
             let changed = SessionChanged { at: self.now, seq: self.seq, change, session };
             let found = self.rules.evaluate(&SessionEvent::new(&changed));
             let withheld: Vec<Hit> = found.withheld.iter().map(|w| w.hit.clone()).collect();
-            self.alerts.session(&changed, &found.hits, &withheld, Wait::ForMore);
+            self.alerts.session(&changed, &found.hits, &withheld, || Wait::ForMore);
             self.stands(&changed.session.id, found);
         }
     }
@@ -278,8 +278,11 @@ impl Lane {
         let found = self.rules.evaluate(&event);
         self.count_withheld(&found);
         let withheld: Vec<Hit> = found.withheld.iter().map(|w| w.hit.clone()).collect();
-        let settled = self.exact && outlook::is_settled(&self.rules, changed, &found);
-        let wait = if settled { Wait::Not } else { Wait::ForMore };
+        // Asked only where something is to be said: a session that was reported changes many times more.
+        let wait = || {
+            let settled = self.exact && outlook::is_settled(&self.rules, changed, &found);
+            if settled { Wait::Not } else { Wait::ForMore }
+        };
         self.alerts.session(changed, &found.hits, &withheld, wait);
         let owner = changed.session.owner().and_then(|owner| owner.image.as_ref());
         let what = owner.map_or("", Text::as_str);
@@ -346,7 +349,8 @@ impl Lane {
             return;
         };
         let Some(session) = self.tracker.session(changed.session.handle.key()) else { return };
-        if session.id != changed.session.id {
+        // What did not change since it was asked about needs no second answer.
+        if session.id != changed.session.id || Arc::ptr_eq(session, &changed.session) {
             return;
         }
         let changed = SessionChanged { at, session: Arc::clone(session), ..*changed };

@@ -11,7 +11,6 @@ use crate::events::SessionEvent;
 use crate::handle::HandleKind;
 use crate::rules::{RuleSet, Verdict};
 use crate::session::{CaptureSession, SessionChanged};
-use crate::text::Text;
 
 /// What programs that open a socket for all protocols narrow it to: the protocols of those who hold a packet
 /// socket for their daily work.
@@ -24,35 +23,19 @@ pub fn is_settled(rules: &RuleSet, changed: &SessionChanged, found: &Verdict) ->
     if session.reached[1].is_none() {
         return false;
     }
-    let after = |change: &dyn Fn(&mut CaptureSession)| {
-        let mut session = CaptureSession::clone(session);
-        change(&mut session);
-        SessionChanged { session: Arc::new(session), ..changed.clone() }
-    };
-    let withheld = |then: &SessionChanged| rules.withholds(&SessionEvent::new(then), &found.hits);
     let is_packet =
         matches!(session.handle.kind, HandleKind::PacketSocket | HandleKind::SockPacket);
-    if session.handle.filter != Some(true)
-        && withheld(&after(&|session| session.handle.filter = Some(true)))
-    {
+    let unbound = session.handle.interface.as_ref().is_none_or(|name| name.as_str() == "any");
+    let narrower: &[&str] = if is_packet && unbound { &NARROWER } else { &[] };
+    let narrows = session.handle.filter != Some(true) || !narrower.is_empty();
+    if narrows && rules.withholds(&SessionEvent::narrowed(changed, narrower), &found.hits) {
         return false;
     }
-    let unbound = session.handle.interface.as_ref().is_none_or(|name| name.as_str() == "any");
-    let narrower = NARROWER.iter().filter(|_| is_packet && unbound);
-    for protocol in narrower {
-        let bound = |session: &mut CaptureSession| {
-            session.handle.filter = Some(true);
-            session.handle.protocol = Some(Text::from(*protocol));
-        };
-        if withheld(&after(&bound)) {
-            return false;
-        }
-    }
     if is_packet && !session.promiscuous && rules.promiscuous() > Some(level) {
-        let promiscuous = after(&|session| {
-            session.promiscuous = true;
-            session.promiscuous_at = Some(changed.at);
-        });
+        let mut session = CaptureSession::clone(session);
+        session.promiscuous = true;
+        session.promiscuous_at = Some(changed.at);
+        let promiscuous = SessionChanged { session: Arc::new(session), ..changed.clone() };
         let promiscuous = rules.evaluate(&SessionEvent::new(&promiscuous));
         return promiscuous.hits.first().is_none_or(|hit| hit.rule.level <= level);
     }

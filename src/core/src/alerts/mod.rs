@@ -93,13 +93,13 @@ impl Alerts {
     }
 
     /// A session changed. `hits` are the rules that match it now, `withheld` those that a filter keeps
-    /// quiet in its present state.
+    /// quiet in its present state. `wait` is asked where there is something to report.
     pub fn session(
         &mut self,
         changed: &SessionChanged,
         hits: &[Hit],
         withheld: &[Hit],
-        wait: Wait,
+        wait: impl FnOnce() -> Wait,
     ) {
         let session = &changed.session;
         if session.promiscuous_at.is_some()
@@ -135,8 +135,8 @@ impl Alerts {
         unit.hits.retain(|(hit, _)| !withheld.iter().any(|w| w.index == hit.index));
         unit.add_hits(hits, changed.at);
         if unit.has_news() {
-            unit.at_once = wait == Wait::Not;
-            let wait = if wait == Wait::Not { Duration::ZERO } else { SESSION_WAIT };
+            unit.at_once = wait() == Wait::Not;
+            let wait = if unit.at_once { Duration::ZERO } else { SESSION_WAIT };
             self.schedule(id, changed.at + wait);
         }
     }
