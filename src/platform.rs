@@ -93,5 +93,9 @@ pub const SYSLOG: &str = if cfg!(target_os = "linux") {
 /// Whether sensors can read an audit pipe (auditpipe(4)).
 pub const HAS_AUDIT_PIPE: bool = cfg!(target_os = "freebsd");
 
+/// Whether findings go to the local syslog daemon where nothing is configured, and not to standard output:
+/// FreeBSD's service manager keeps no log of what a daemon prints.
+pub const ALERTS_TO_SYSLOG: bool = cfg!(target_os = "freebsd");
+
 /// Name of the loopback interface.
 pub const LOOPBACK: &str = if cfg!(target_os = "linux") { "lo" } else { "lo0" };

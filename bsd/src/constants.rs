@@ -2,7 +2,9 @@
 //! them with FreeBSD's headers.
 
 use crate::bsm::{event, token};
-use crate::{audit, filedesc, files, inotify, jails, link, mounts, procs, route};
+use crate::{
+    audit, beyond, filedesc, files, inotify, jails, link, mounts, pcbs, procs, route, spans,
+};
 
 /// Names and values.
 pub fn constants() -> Vec<(&'static str, u64)> {
@@ -20,6 +22,11 @@ pub fn constants() -> Vec<(&'static str, u64)> {
         ("RTM_IFANNOUNCE", route::RTM_IFANNOUNCE.into()),
         ("IFF_PROMISC", route::IFF_PROMISC.into()),
         ("IFF_PPROMISC", route::IFF_PPROMISC.into()),
+        ("AF_NETLINK", widened(link::AF_NETLINK)),
+        ("NETLINK_ROUTE", widened(link::NETLINK_ROUTE)),
+        ("SOL_NETLINK", widened(link::SOL_NETLINK)),
+        ("NETLINK_ADD_MEMBERSHIP", widened(link::NETLINK_ADD_MEMBERSHIP)),
+        ("RTNLGRP_LINK", widened(link::RTNLGRP_LINK)),
         ("RTM_NEWLINK", link::RTM_NEWLINK.into()),
         ("BIOCPROMISC", event::BIOCPROMISC),
         ("BIOCSETIF", event::BIOCSETIF),
@@ -66,6 +73,17 @@ pub fn constants() -> Vec<(&'static str, u64)> {
         ("FIONBIO", audit::FIONBIO),
         ("A_GETCOND", widened(audit::A_GETCOND)),
         ("AUC_AUDITING", widened(audit::AUC_AUDITING)),
+        ("AF_NETGRAPH", widened(beyond::AF_NETGRAPH)),
+        ("PF_DIVERT", widened(beyond::PF_DIVERT)),
+        ("AF_INET", widened(beyond::AF_INET)),
+        ("AF_INET6", widened(beyond::AF_INET6)),
+        ("SOCK_RAW", widened(beyond::SOCK_RAW)),
+        ("NG_DATA", widened(beyond::NG_DATA)),
+        ("INP_IPV6PROTO", pcbs::INP_IPV6PROTO.into()),
+        ("IFT_BRIDGE", spans::IFT_BRIDGE.into()),
+        ("IFBIF_SPAN", spans::IFBIF_SPAN.into()),
+        ("BRDGGIFS", spans::BRDGGIFS),
+        ("SIOCGDRVSPEC", spans::SIOCGDRVSPEC),
     ]);
     out.extend(event::EVENTS.map(|(number, name, _)| (name, u64::from(number))));
     out

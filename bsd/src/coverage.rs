@@ -9,37 +9,48 @@ use std::time::{Duration, Instant};
 
 use bpfwatch_core::platform::{Check, CheckState};
 
+use crate::captures::Captures;
 use crate::decode::BPF_DEVICE;
 use crate::ffi::{self, Event, Kqueue};
 use crate::kernel::{self, Kernel};
-use crate::{auditpipe, guard, inotify};
+use crate::{auditpipe, guard, inotify, interfaces};
 
-/// From this release on `net.bpf.stats` lists one vnet only (sys/net/bpf.c).
-const STATS_OF_ONE_VNET: u32 = 1_600_006;
 /// How long an open may take to be told.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// A node that is opened to see whether opens are told: like /dev/bpf it is of devfs. An open of that one
+/// itself would be told to a daemon that runs beside, and reported.
+const PROBE: &str = "/dev/null";
 
-/// What is not watched. Each says so on every machine.
-const GAPS: [(&str, &str); 4] = [
-    (
-        "opens in jails",
-        "watched from 15.0 on; before, an open that is shorter than the time between two looks, 250 ms, is not \
-         seen: a watch inside a jail's /dev would keep the jail from stopping",
-    ),
-    (
-        "short-lived opens",
-        "those of under a millisecond are told without their process, unless [sensors] audit = \"exec+open\"",
-    ),
-    (
-        "capture without /dev/bpf",
-        "not watched yet: netgraph, netmap, divert and raw sockets, if_bridge span ports, DTrace",
-    ),
-    (
-        "short-lived programs",
-        "of one that ends at once arguments and path may be gone before they are read, unless [sensors] audit \
-         is \"exec\" or \"exec+open\"",
-    ),
-];
+/// What is not seen, by whether the kernel has inotify(2). Each says so on every machine.
+fn gaps(has_inotify: bool) -> Vec<(&'static str, &'static str)> {
+    let opens = if has_inotify {
+        (
+            "short-lived opens",
+            "each is counted; those of under a millisecond are told without their process, unless [sensors] audit \
+             = \"exec+open\"",
+        )
+    } else {
+        (
+            "short-lived opens",
+            "one that ends before a look finds its process is not told at all: this kernel has no inotify(2), and \
+             an event of kqueue is one open or more. In jails nothing is watched before 15.0, because a watch in \
+             a jail's /dev would keep the jail from stopping: there it is opens of under 250 ms. [sensors] audit = \"exec+open\" has them all",
+        )
+    };
+    vec![
+        opens,
+        (
+            "capture without /dev/bpf",
+            "not seen: DTrace, graphs of netgraph that need no socket (ng_ksocket), bridges in jails with a \
+             network stack of their own",
+        ),
+        (
+            "short-lived programs",
+            "of one that ends at once arguments and path may be gone before they are read, unless [sensors] audit \
+             is \"exec\" or \"exec+open\"",
+        ),
+    ]
+}
 
 fn check(name: &str, state: CheckState, detail: String, mend: Option<&str>) -> Check {
     Check { name: name.to_owned(), state, detail, mend: mend.map(str::to_owned) }
@@ -63,47 +74,53 @@ pub fn checks() -> Vec<Check> {
     let told = if has_inotify { inotify_tells() } else { an_open_is_told() };
     let mut out = vec![tried("opens of /dev/bpf", told)];
     match Kernel::new() {
-        Ok(mut kernel) => {
-            let device = kernel.find_device();
-            out.push(tried(
-                "holders of BPF descriptors",
-                device.and_then(|device| {
-                    let (look, _) = kernel.look(device)?;
-                    Ok(format!("{} by kern.file", count(look.files.len(), "descriptor")))
-                }),
-            ));
-            let attached = kernel.attached();
-            out.push(tried(
-                "attached descriptors",
-                attached
-                    .map(|rows| format!("{} by net.bpf.stats", count(rows.len(), "descriptor"))),
-            ));
-            let all = kernel.all();
-            out.push(tried(
-                "processes",
-                all.map(|rows| format!("{} by kern.proc", count(rows.len(), "process"))),
-            ));
-        }
+        Ok(mut kernel) => out.extend(tables(&mut kernel)),
         Err(error) => out.push(tried("BPF descriptors", Err(error))),
     }
     out.push(tried("executions", executions()));
-    out.push(tried("promiscuous interfaces", route()));
+    out.push(tried("promiscuous interfaces", link_messages()));
     out.push(jails());
     out.push(audit());
-    if kernel::release_date().is_some_and(|date| date >= STATS_OF_ONE_VNET) {
-        out.push(check(
-            "descriptors in VNET jails",
-            CheckState::Blind,
-            "this kernel lists attached descriptors of one vnet only; those of VNET jails are seen open, \
-             but not whether they are attached or promiscuous"
-                .to_owned(),
-            None,
-        ));
-    }
-    out.extend(
-        GAPS.iter().map(|(name, why)| check(name, CheckState::Info, (*why).to_owned(), None)),
-    );
+    let gaps = gaps(has_inotify).into_iter();
+    out.extend(gaps.map(|(name, why)| check(name, CheckState::Info, why.to_owned(), None)));
     out
+}
+
+/// The kernel's tables.
+fn tables(kernel: &mut Kernel) -> Vec<Check> {
+    let mut captures = Captures::new();
+    let look = kernel.device(BPF_DEVICE).and_then(|device| kernel.look(device, &mut captures));
+    let (holders, others, attached) = match look {
+        Ok((look, None)) => {
+            let rows = look.attached.as_ref().map_or(0, Vec::len);
+            (Ok(look.files.len()), Ok(look.others.len()), Ok(rows))
+        }
+        Ok((look, Some(error))) => (Ok(look.files.len()), Ok(look.others.len()), Err(error)),
+        Err(error) => {
+            let again = || io::Error::new(error.kind(), error.to_string());
+            let (others, attached) = (again(), again());
+            (Err(error), Err(others), Err(attached))
+        }
+    };
+    let by = |what: &'static str, source: &'static str| {
+        move |number: usize| format!("{} by {source}", count(number, what))
+    };
+    let all = kernel.all().map(|rows| rows.len());
+    let stats = if kernel.is_per_vnet() {
+        "net.bpf.stats; this kernel lists those of one network stack, and a child reads it in each VNET jail \
+         that has a descriptor"
+    } else {
+        "net.bpf.stats"
+    };
+    vec![
+        tried("holders of BPF descriptors", holders.map(by("descriptor", "kern.file"))),
+        tried("attached descriptors", attached.map(by("descriptor", stats))),
+        tried(
+            "netmap, netgraph, divert and raw sockets",
+            others.map(by("open file", "kern.file, net.inet.raw.pcblist, net.inet.divert.pcblist")),
+        ),
+        tried("processes", all.map(by("process", "kern.proc"))),
+    ]
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -122,14 +139,18 @@ fn inotify_tells() -> io::Result<String> {
     let ident = usize::try_from(inotify.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let (filter, flags) = (libc::EVFILT_READ, libc::EV_ADD | libc::EV_CLEAR);
     queue.change(Event { ident, filter, flags, fflags: 0, data: 0 })?;
-    ffi::inotify_add(&inotify, BPF_DEVICE.as_bytes(), inotify::OPEN | inotify::DONT_FOLLOW)?;
-    drop(OpenOptions::new().read(true).open(BPF_DEVICE)?);
+    for node in [BPF_DEVICE, PROBE] {
+        ffi::inotify_add(&inotify, node.as_bytes(), inotify::OPEN | inotify::DONT_FOLLOW)?;
+    }
+    drop(File::open(PROBE)?);
     let mut events = Vec::new();
     queue.wait(PATIENCE, &mut events)?;
     let mut buffer = [0; 1024];
     let length = if events.is_empty() { 0 } else { (&inotify).read(&mut buffer)? };
     if inotify::events(&buffer[..length]).iter().any(|event| event.mask & inotify::OPEN != 0) {
-        Ok("an open was told by inotify; nodes of jails are watched too".to_owned())
+        let told =
+            format!("an open (of {PROBE}) was told by inotify; nodes of jails are watched too");
+        Ok(told)
     } else {
         Err(io::Error::other(
             "an open was not told by inotify; opens shorter than 250 ms are missed",
@@ -137,21 +158,25 @@ fn inotify_tells() -> io::Result<String> {
     }
 }
 
-/// Opens the device once and waits to be told.
+/// Watches the device by kqueue as the sensor does, and waits to be told of an open.
 fn an_open_is_told() -> io::Result<String> {
     /// NOTE_OPEN of sys/event.h.
     const NOTE_OPEN: u32 = 0x80;
     let queue = Kqueue::new()?;
-    let node = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(BPF_DEVICE)?;
-    let ident = usize::try_from(node.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let flags = libc::EV_ADD | libc::EV_CLEAR;
-    let filter = libc::EVFILT_VNODE;
-    queue.change(Event { ident, filter, flags, fflags: NOTE_OPEN, data: 0 })?;
-    drop(OpenOptions::new().read(true).open(BPF_DEVICE)?);
+    let mut nodes = Vec::new();
+    for path in [BPF_DEVICE, PROBE] {
+        let node = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
+        let ident = usize::try_from(node.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let flags = libc::EV_ADD | libc::EV_CLEAR;
+        let filter = libc::EVFILT_VNODE;
+        queue.change(Event { ident, filter, flags, fflags: NOTE_OPEN, data: 0 })?;
+        nodes.push(node);
+    }
+    drop(File::open(PROBE)?);
     let mut events = Vec::new();
     queue.wait(PATIENCE, &mut events)?;
     if events.iter().any(|event| event.fflags & NOTE_OPEN != 0) {
-        Ok("an open was told by kqueue, of the host's node alone".to_owned())
+        Ok(format!("an open (of {PROBE}) was told by kqueue; the host's node alone is watched"))
     } else {
         Err(io::Error::other("an open was not told; opens are found by looking every 250 ms"))
     }
@@ -187,9 +212,10 @@ fn executions() -> io::Result<String> {
     }
 }
 
-fn route() -> io::Result<String> {
-    ffi::socket(libc::PF_ROUTE, libc::SOCK_RAW, 0)?;
-    Ok("told by a route socket, of this network stack; a second reader changes no flag".to_owned())
+fn link_messages() -> io::Result<String> {
+    let (_, netlink) = interfaces::open()?;
+    let by = if netlink { "netlink" } else { "a route socket" };
+    Ok(format!("told by {by}, of this network stack; a second reader changes no flag"))
 }
 
 /// Whether an audit pipe would give anything, and at what cost; it is read only where that is asked for.

@@ -7,6 +7,7 @@ use bpfwatch_core::process::Process;
 use bpfwatch_core::scope::Scope;
 use bpfwatch_core::text::Text;
 
+use crate::poll::file_id;
 use crate::raw::{BpfRow, FileRow, JailRow, ProcRow};
 
 /// Bytes kept of a short name.
@@ -51,7 +52,7 @@ pub fn scope(jid: u32, jail: Option<&JailRow>) -> Scope {
 
 /// The handle of an open file, with what is known of its attachment.
 pub fn handle(file: &FileRow, attached: Option<&BpfRow>) -> Handle {
-    handle_of(file.file, attached)
+    handle_of(file_id(file), attached)
 }
 
 /// The handle with that id.

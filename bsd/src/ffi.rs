@@ -6,9 +6,10 @@ use std::ffi::{CStr, CString, c_int, c_uint, c_void};
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::{audit, inotify};
+use crate::layout::{Ifbifconf, Ifbreq, Ifdrv};
+use crate::{audit, inotify, link, spans};
 
 /// The ABI of 12.0 and later (sys/event.h). What libc has for older releases would be silently cut.
 const _: () = assert!(size_of::<libc::kevent>() == 64);
@@ -179,6 +180,197 @@ pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd
     }
     // SAFETY: the kernel just made this descriptor and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The members of a bridge, as whole rows (if_bridge(4), BRDGGIFS; sys/net/if_bridge.c `bridge_ioctl_gifs`).
+///
+/// # Errors
+/// ENXIO when there is no such interface; OutOfMemory for more members than a bridge has.
+pub fn bridge_members(socket: impl AsFd, bridge: &[u8]) -> io::Result<Vec<u8>> {
+    const ROOM: usize = 1024 * size_of::<Ifbreq>();
+    let mut members = vec![0u8; ROOM];
+    let mut list = Ifbifconf { len: ROOM as u32, gap: 0, buf: members.as_mut_ptr() as u64 };
+    let mut request = Ifdrv {
+        name: [0; 16],
+        cmd: spans::BRDGGIFS,
+        len: size_of::<Ifbifconf>() as u64,
+        data: (&raw mut list) as u64,
+    };
+    if bridge.len() >= request.name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    request.name[..bridge.len()].copy_from_slice(bridge);
+    let command = spans::SIOCGDRVSPEC as libc::c_ulong;
+    // SAFETY: SIOCGDRVSPEC takes one ifdrv, whose data is `len` bytes that BRDGGIFS reads and writes as one
+    // ifbifconf; that points to `members`, which has as many bytes as it says. All live through the call.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), command, &raw mut request) })?;
+    let filled = list.len as usize;
+    if filled >= ROOM {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    members.truncate(filled);
+    Ok(members)
+}
+
+/// A netlink socket that is told of changes of interfaces (netlink(4), RTNLGRP_LINK), 14.0 and later.
+///
+/// # Errors
+/// EAFNOSUPPORT or EPROTONOSUPPORT where the kernel has no netlink.
+pub fn link_messages() -> io::Result<OwnedFd> {
+    let socket = socket(link::AF_NETLINK, libc::SOCK_RAW, link::NETLINK_ROUTE)?;
+    let group: c_int = link::RTNLGRP_LINK;
+    // SAFETY: NETLINK_ADD_MEMBERSHIP reads one int, which lives through the call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            link::SOL_NETLINK,
+            link::NETLINK_ADD_MEMBERSHIP,
+            (&raw const group).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    })?;
+    Ok(socket)
+}
+
+/// Reads a sysctl as a jail has it, through a child that enters the jail (jail_attach(2)) and ends. For what
+/// the kernel tells of one network stack alone. Returns how many bytes of `buffer` were filled.
+///
+/// The child cannot be traced or dumped before it enters, and has no descriptor but the pipe for its answer:
+/// root of the jail can do no more than kill it. One that does not answer within `patience` is killed.
+///
+/// # Errors
+/// As fork(2), jail_attach(2) and sysctl(3) have them; TimedOut; UnexpectedEof when it was killed.
+pub fn sysctl_in_jail(
+    jid: u32,
+    mib: &[c_int],
+    buffer: &mut [u8],
+    patience: Duration,
+) -> io::Result<usize> {
+    let jid = c_int::try_from(jid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let count = c_uint::try_from(mib.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for two descriptors.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    // SAFETY: the kernel just made both and nobody else knows them.
+    let (answer, end) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    // SAFETY: the child of a program with threads may only make calls that are safe in a signal handler. It
+    // calls `in_jail` alone, which makes plain system calls on memory that is there already, and never returns.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if child == 0 {
+        // SAFETY: this is the child; `mib` has `count` numbers.
+        unsafe { in_jail(jid, mib.as_ptr(), count, buffer, end.as_raw_fd()) }
+    }
+    drop(end);
+    let answered = read_answer(&answer, buffer, patience);
+    // SAFETY: `child` is ours and was not waited for: the number is nobody else's. Its end is not asked for.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        while libc::waitpid(child, std::ptr::null_mut(), 0) < 0
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
+    }
+    answered
+}
+
+/// The child of [`sysctl_in_jail`].
+///
+/// # Safety
+/// Only to be called in a child that fork(2) just made; `mib` points to `count` numbers.
+unsafe fn in_jail(
+    jid: c_int,
+    mib: *const c_int,
+    count: c_uint,
+    buffer: &mut [u8],
+    end: c_int,
+) -> ! {
+    let mut length = buffer.len();
+    let mut disable: c_int = libc::PROC_TRACE_CTL_DISABLE;
+    // SAFETY: system calls with numbers and with pointers to this frame, to `mib` and to `buffer`, which has
+    // `length` bytes. Nothing is allocated, locked or dropped.
+    unsafe {
+        let done = if libc::procctl(
+            libc::P_PID,
+            libc::id_t::from(libc::getpid()),
+            libc::PROC_TRACE_CTL,
+            (&raw mut disable).cast(),
+        ) != 0
+            || libc::dup2(end, 0) != 0
+        {
+            -1
+        } else {
+            libc::closefrom(1);
+            match libc::jail_attach(jid) {
+                0 => libc::sysctl(
+                    mib,
+                    count,
+                    buffer.as_mut_ptr().cast(),
+                    &raw mut length,
+                    std::ptr::null(),
+                    0,
+                ),
+                failed => failed,
+            }
+        };
+        // A length, or an error as a negative number.
+        let said = if done == 0 { length as i64 } else { -i64::from(*libc::__error()) };
+        let header = said.to_ne_bytes();
+        let parts: [(*const u8, usize); 2] = [
+            (header.as_ptr(), header.len()),
+            (buffer.as_ptr(), if done == 0 { length } else { 0 }),
+        ];
+        for (mut at, mut left) in parts {
+            while left > 0 {
+                let written = libc::write(0, at.cast(), left);
+                let Ok(written @ 1..) = usize::try_from(written) else { libc::_exit(1) };
+                at = at.add(written.min(left));
+                left = left.saturating_sub(written);
+            }
+        }
+        libc::_exit(0)
+    }
+}
+
+fn read_answer(answer: &OwnedFd, buffer: &mut [u8], patience: Duration) -> io::Result<usize> {
+    let until = Instant::now() + patience;
+    let mut header = [0; 8];
+    read_within(answer, &mut header, until)?;
+    let said = i64::from_ne_bytes(header);
+    if said < 0 {
+        let error = i32::try_from(-said).unwrap_or(libc::EINVAL);
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    let room = usize::try_from(said).ok().and_then(|length| buffer.get_mut(..length));
+    let room = room.ok_or(io::ErrorKind::InvalidData)?;
+    read_within(answer, room, until)?;
+    Ok(room.len())
+}
+
+/// Fills `buffer`.
+fn read_within(from: &OwnedFd, buffer: &mut [u8], until: Instant) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let left = until.saturating_duration_since(Instant::now()).as_millis();
+        let mut ask = libc::pollfd { fd: from.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: `ask` is one pollfd.
+        match unsafe { libc::poll(&raw mut ask, 1, c_int::try_from(left).unwrap_or(c_int::MAX)) } {
+            0 => return Err(io::ErrorKind::TimedOut.into()),
+            1.. => {}
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => continue,
+                error => return Err(error),
+            },
+        }
+        let rest = &mut buffer[filled..];
+        // SAFETY: `rest` has as many bytes as are asked for.
+        match unsafe { libc::read(from.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len()) } {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => filled += usize::try_from(read).map_err(|_| io::Error::last_os_error())?,
+        }
+    }
+    Ok(())
 }
 
 /// Asks jail_get(2) for the jail that follows `last`, by jid; also one that is being removed. Each parameter

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::ffi::{self, Event, Kqueue};
 use crate::inotify::{self, ATTRIB, CLOSE, DONT_FOLLOW, IGNORED, OPEN, OVERFLOW, UNMOUNT};
-use crate::jails::{EVFILT_JAIL, NOTE_JAIL, NOTE_JAIL_CHILD, NOTE_JAIL_REMOVE};
+use crate::jails::{EVFILT_JAIL, NOTE_JAIL, NOTE_JAIL_ATTACH, NOTE_JAIL_CHILD, NOTE_JAIL_REMOVE};
 use crate::kernel;
 use crate::mounts::{VQ_MOUNT, VQ_UNMOUNT};
 use crate::raw::JailRow;
@@ -158,6 +158,8 @@ impl Watcher {
                     libc::EVFILT_USER => return,
                     libc::EVFILT_READ => self.read(),
                     libc::EVFILT_FS => next = next.min(Instant::now() + SETTLE),
+                    // Somebody entered: the list of jails is as it was.
+                    EVFILT_JAIL if event.fflags == NOTE_JAIL_ATTACH => {}
                     EVFILT_JAIL => {
                         jails = true;
                         if event.fflags & NOTE_JAIL_CHILD != 0 {

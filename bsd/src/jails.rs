@@ -1,5 +1,7 @@
 //! Parameters of a jail, as jail_get(2) fills them in (sys/kern/kern_jail.c `kern_jail_get`).
 
+use std::collections::HashMap;
+
 use crate::bytes::{id, until_nul};
 use crate::raw::JailRow;
 
@@ -70,9 +72,39 @@ pub fn row(values: &[Option<Vec<u8>>]) -> Option<JailRow> {
     })
 }
 
+/// The jail that owns the network stack of jail `jid`: itself, or the nearest around it that has one. `None`
+/// for the host's stack, and where the kernel does not say.
+pub fn stack_owner(jid: u32, jails: &HashMap<u32, JailRow>) -> Option<u32> {
+    let mut at = jid;
+    for _ in 0..=jails.len() {
+        let jail = jails.get(&at)?;
+        if jail.vnet? {
+            return Some(at);
+        }
+        at = jail.parent;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_stack_is_that_of_the_nearest_vnet_jail() {
+        let jail = |jid, parent, vnet| (jid, JailRow { jid, parent, vnet, ..JailRow::default() });
+        let jails = HashMap::from([
+            jail(1, 0, Some(false)),
+            jail(2, 0, Some(true)),
+            jail(3, 2, Some(false)),
+            jail(4, 0, None),
+            jail(5, 6, Some(false)),
+            jail(6, 5, Some(false)),
+        ]);
+        let owner = |jid| stack_owner(jid, &jails);
+        assert_eq!((owner(0), owner(1), owner(2), owner(3)), (None, None, Some(2), Some(2)));
+        assert_eq!((owner(4), owner(5), owner(9)), (None, None, None), "nor does a circle hang");
+    }
 
     fn values() -> Vec<Option<Vec<u8>>> {
         let number = |number: u32| Some(number.to_ne_bytes().to_vec());

@@ -1,6 +1,6 @@
 //! The kernel's tables, read and decoded: what the sensor, `scan` and `doctor` ask.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CString, c_int};
 use std::fs::{self, File};
 use std::io;
@@ -15,8 +15,9 @@ use bpfwatch_core::scope::Scope;
 use bpfwatch_core::text::Text;
 use bpfwatch_core::time::Timestamp;
 
+use crate::captures::{Captures, Walk};
 use crate::poll::{Look, Who};
-use crate::raw::{BpfRow, FileRow, JailRow, ProcRow};
+use crate::raw::{BpfRow, FdRow, FileRow, JailRow, ProcRow, SocketRow};
 use crate::stats::TableError;
 use crate::{decode, ffi, filedesc, files, jails, procs, stats, users};
 
@@ -29,12 +30,18 @@ const PROC_PID: c_int = 1;
 const PROC_ARGS: c_int = 7;
 const PROC_PATHNAME: c_int = 12;
 const PROC_CWD: c_int = 42;
+/// KERN_PROC_FILEDESC.
+const PROC_FILEDESC: c_int = 33;
 /// CTL_KERN and KERN_OSRELDATE.
 const KERN_OSRELDATE: [c_int; 2] = [1, 24];
 /// Bytes of a table that are read at most: two million descriptors.
 const TABLE_CAP: usize = 256 * 1024 * 1024;
 /// Of one process: ARG_MAX.
 const ARGS_CAP: usize = 1024 * 1024;
+/// How long a child may take that reads a table in a jail.
+pub const IN_JAIL: Duration = Duration::from_millis(250);
+/// Bytes of the table that it reads: some hundred descriptors.
+const IN_JAIL_CAP: usize = 64 * 1024;
 /// How long the lists of jails and users hold.
 const FRESH: Duration = Duration::from_secs(30);
 /// Jails that are kept.
@@ -72,6 +79,8 @@ fn invalid(error: TableError) -> io::Error {
 /// The tables. Buffers are kept from one read to the next.
 pub struct Kernel {
     stats_mib: Vec<c_int>,
+    /// Each network stack has a table of its own.
+    per_vnet: bool,
     files: Vec<u8>,
     stats: Vec<u8>,
     procs: Vec<u8>,
@@ -90,6 +99,7 @@ impl Kernel {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             stats_mib: ffi::mib(c"net.bpf.stats")?,
+            per_vnet: stats::is_per_vnet(release_date()),
             files: vec![0; 512 * 1024],
             stats: vec![0; 64 * 1024],
             procs: vec![0; 256 * 1024],
@@ -101,17 +111,58 @@ impl Kernel {
         })
     }
 
-    /// What tells the BPF device from others in `kern.file`: it is opened once, for the moment of one read.
+    /// What tells the BPF device from others in `kern.file`. Where nobody has it open, it is opened once, for
+    /// the moment of one read.
     ///
     /// # Errors
     /// When it cannot be opened, or the kernel hides addresses from this user.
     pub fn find_device(&mut self) -> io::Result<u64> {
+        if let Some(device) = self.device(decode::BPF_DEVICE)? {
+            return Ok(device);
+        }
         let bpf = File::open(decode::BPF_DEVICE)?;
         let (own, fd) = (std::process::id(), bpf.as_raw_fd());
         let rows = self.files(|row| row.pid == own && row.fd == fd)?;
         drop(bpf);
         let found = rows.first().map(|row| row.data).filter(|data| *data != 0);
         found.ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, "addresses are hidden"))
+    }
+
+    /// The same without opening it, which others would be told of: `None` where no process has it open. One
+    /// process of each open device is asked which it is.
+    ///
+    /// # Errors
+    /// When there is no such device, or descriptors cannot be listed.
+    pub fn device(&mut self, path: &str) -> io::Result<Option<u64>> {
+        let rdev = fs::symlink_metadata(path)?.rdev();
+        let mut one_of_each = HashMap::new();
+        // Of other files the kernel tells no data, or their vnode.
+        self.files(|row| {
+            if row.kind == files::DTYPE_VNODE && row.data != 0 && row.data != row.vnode {
+                one_of_each.entry(row.data).or_insert((row.pid, row.fd));
+            }
+            false
+        })?;
+        let mut is_it = |(pid, fd): (u32, i32)| {
+            let rows = self.descriptors(pid).unwrap_or_default();
+            let row = rows.into_iter().find(|row| row.fd == fd);
+            row.and_then(|row| row.vnode)
+                .is_some_and(|vnode| vnode.kind == filedesc::KF_VTYPE_VCHR && vnode.rdev == rdev)
+        };
+        Ok(one_of_each.into_iter().find(|(_, one)| is_it(*one)).map(|(data, _)| data))
+    }
+
+    /// Descriptors of a process.
+    fn descriptors(&mut self, pid: u32) -> Option<Vec<FdRow>> {
+        let mib = [1, 14, PROC_FILEDESC, c_int::try_from(pid).ok()?];
+        let length = ffi::sysctl(&mib, &mut self.procs, TABLE_CAP).ok()?;
+        filedesc::rows(&self.procs[..length]).ok()
+    }
+
+    /// Sockets of a process, by descriptor.
+    pub fn sockets(&mut self, pid: u32) -> Option<HashMap<i32, SocketRow>> {
+        let rows = self.descriptors(pid)?.into_iter();
+        Some(rows.filter_map(|row| Some((row.fd, row.socket?))).collect())
     }
 
     /// Rows of `kern.file`.
@@ -133,16 +184,66 @@ impl Kernel {
         stats::rows(&self.stats[..length]).map_err(invalid)
     }
 
+    /// Whether `net.bpf.stats` has the rows of the reader's network stack alone.
+    pub fn is_per_vnet(&self) -> bool {
+        self.per_vnet
+    }
+
+    /// Rows of `net.bpf.stats` in a jail with a network stack of its own.
+    ///
+    /// # Errors
+    /// As [`ffi::sysctl_in_jail`] has them; a table that is not understood.
+    pub fn attached_in(&mut self, jid: u32) -> io::Result<Vec<BpfRow>> {
+        let mut table = vec![0; IN_JAIL_CAP];
+        let length = ffi::sysctl_in_jail(jid, &self.stats_mib, &mut table, IN_JAIL)?;
+        stats::rows(&table[..length]).map_err(invalid)
+    }
+
+    /// What is attached in all network stacks where one of `files` may be.
+    fn attached_everywhere(&mut self, files: &[FileRow]) -> io::Result<Vec<BpfRow>> {
+        let mut rows = self.attached()?;
+        if self.per_vnet && !files.is_empty() {
+            let pids: BTreeSet<u32> = files.iter().map(|row| row.pid).collect();
+            let jids = pids.into_iter().filter_map(|pid| self.row(pid)).map(|row| row.jid);
+            let jids: BTreeSet<u32> = jids.collect::<Vec<_>>().into_iter().collect();
+            self.refresh_jails();
+            let owners = jids.into_iter().filter_map(|jid| jails::stack_owner(jid, &self.jails));
+            let owners: BTreeSet<u32> = owners.collect();
+            for jid in owners {
+                rows.extend(self.attached_in(jid)?);
+            }
+        }
+        Ok(rows)
+    }
+
     /// A look: who has it open first, what is attached second. The other order loses who it was.
     ///
     /// # Errors
     /// When descriptors cannot be listed. The error of the second table stands beside the look.
-    pub fn look(&mut self, device: u64) -> io::Result<(Look, Option<io::Error>)> {
-        let files = self.files(|row| row.data == device)?;
-        Ok(match self.attached() {
-            Ok(rows) => (Look { files, attached: Some(rows) }, None),
-            Err(error) => (Look { files, attached: None }, Some(error)),
-        })
+    pub fn look(
+        &mut self,
+        device: Option<u64>,
+        captures: &mut Captures,
+    ) -> io::Result<(Look, Option<io::Error>)> {
+        let walk = captures.prepare(self);
+        let (mut others, mut unknown) = (Vec::new(), Vec::new());
+        let files = self.files(|row| {
+            if device == Some(row.data) {
+                return true;
+            }
+            if let Some(handle) = captures.handle(row) {
+                others.push((*row, handle));
+            } else if walk != Walk::None && captures.is_unknown(row) {
+                unknown.push(*row);
+            }
+            false
+        })?;
+        let (attached, error) = match self.attached_everywhere(&files) {
+            Ok(rows) => (Some(rows), None),
+            Err(error) => (None, Some(error)),
+        };
+        others.extend(captures.walk(walk, unknown, self));
+        Ok((Look { files, others, attached }, error))
     }
 
     /// All processes.
@@ -326,4 +427,98 @@ fn look_at_image(path: &Path, process: &mut Process) {
     };
     let mut above = path.ancestors().skip(1).map(open);
     process.image_writable_dir = above.try_fold(false, |any, this| this.map(|this| any || this));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::sync::Mutex;
+    use std::thread;
+
+    /// A jail with a network stack of its own, for as long as this lives.
+    struct Jail(String);
+
+    impl Jail {
+        fn new(name: &str) -> Self {
+            let name = format!("{name}{}", std::process::id());
+            let made = Command::new("jail")
+                .args(["-c", "persist", "vnet", "path=/", "host.hostname=inside"])
+                .arg(format!("name={name}"))
+                .status();
+            assert!(made.unwrap().success());
+            Self(name)
+        }
+
+        fn jid(&self) -> u32 {
+            let jails = list_jails().unwrap();
+            jails.values().find(|jail| jail.name == self.0.as_bytes()).unwrap().jid
+        }
+    }
+
+    impl Drop for Jail {
+        fn drop(&mut self) {
+            let _ = Command::new("jail").args(["-r", &self.0]).status();
+        }
+    }
+
+    fn is_root() -> bool {
+        let root = nix::unistd::geteuid().is_root();
+        if !root {
+            eprintln!("skipped: needs root, to make a jail");
+        }
+        root
+    }
+
+    /// Whether a child is left is a question of the whole process.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    /// CTL_KERN and KERN_HOSTNAME: each jail has its own.
+    const HOSTNAME: [c_int; 2] = [1, 10];
+
+    #[test]
+    fn a_child_reads_what_a_jail_sees() {
+        if !is_root() {
+            return;
+        }
+        let _alone = ALONE.lock();
+        let jail = Jail::new("bpfwatchread");
+        // As in the sensor, with other threads about.
+        let reads = (0..4).map(|_| {
+            let jid = jail.jid();
+            thread::spawn(move || {
+                let mut buffer = [0; 256];
+                let length =
+                    ffi::sysctl_in_jail(jid, &HOSTNAME, &mut buffer, Duration::from_secs(20));
+                buffer[..length.unwrap()].to_vec()
+            })
+        });
+        for read in reads.collect::<Vec<_>>() {
+            assert_eq!(read.join().unwrap(), b"inside\0");
+        }
+        // The table of descriptors, as it is read on kernels that have one for each network stack.
+        let mut kernel = Kernel::new().unwrap();
+        let rows = kernel.attached_in(jail.jid()).unwrap();
+        assert!(rows.len() <= stats::MAX_ROWS);
+    }
+
+    #[test]
+    fn a_child_that_cannot_answer_is_an_error() {
+        if !is_root() {
+            return;
+        }
+        let _alone = ALONE.lock();
+        let mut buffer = [0; 256];
+        let mut read = |jid, patience, room| {
+            ffi::sysctl_in_jail(jid, &HOSTNAME, &mut buffer[..room], patience).unwrap_err()
+        };
+        let long = Duration::from_secs(20);
+        assert_eq!(read(999_999, long, 256).raw_os_error(), Some(libc::EINVAL));
+        let jail = Jail::new("bpfwatchlate");
+        assert_eq!(read(jail.jid(), Duration::ZERO, 256).kind(), io::ErrorKind::TimedOut);
+        assert_eq!(read(jail.jid(), long, 1).raw_os_error(), Some(libc::ENOMEM));
+        // No child is left, and none waits to be asked for.
+        let wait = nix::sys::wait::wait();
+        assert_eq!(wait, Err(nix::errno::Errno::ECHILD));
+    }
 }

@@ -244,8 +244,80 @@ c_struct! {
     }
 }
 
+c_struct! {
+    /// A row of the sysctls `net.inet.raw.pcblist` and `net.inet.divert.pcblist`.
+    Xinpcb = "struct xinpcb" of "netinet/in_pcb.h", 400 bytes {
+        len: u64 = "xi_len" at 0,
+        socket_len: u64 = "xi_socket.xso_len" at 8,
+        socket: u64 = "xi_socket.xso_so" at 16,
+        gap_a: [u64; 28],
+        gap_b: [u16; 3],
+        local_port: u16 = "inp_inc.inc_ie.ie_lport" at 254,
+        gap_c: [u8; 36],
+        gap_d: u32,
+        gap_e: [u64; 12],
+        version: u8 = "inp_vflag" at 392,
+        ttl: u8 = "inp_ip_ttl" at 393,
+        ip_protocol: u8 = "inp_ip_p" at 394,
+        gap_f: [u8; 5],
+    }
+}
+
+c_struct! {
+    /// What stands before and after the rows of a [`Xinpcb`].
+    Xinpgen = "struct xinpgen" of "netinet/in_pcb.h", 64 bytes {
+        len: u64 = "xig_len" at 0,
+        count: u32 = "xig_count" at 8,
+        gap: u32,
+        gen_pcb: u64 = "xig_gen" at 16,
+        gen_socket: u64 = "xig_sogen" at 24,
+        gap_a: [u64; 4],
+    }
+}
+
+c_struct! {
+    /// A row of the sysctl `net.link.generic.ifdata`.
+    Ifmibdata = "struct ifmibdata" of "net/if_mib.h", 208 bytes {
+        name: [u8; 16] = "ifmd_name" at 0,
+        listeners: i32 = "ifmd_pcount" at 16,
+        flags: i32 = "ifmd_flags" at 20,
+        gap_a: [i32; 8],
+        kind: u8 = "ifmd_data.ifi_type" at 56,
+        gap_b: [u8; 7],
+        gap_c: [u64; 18],
+    }
+}
+
+c_struct! {
+    /// What an ioctl asks a driver for.
+    Ifdrv = "struct ifdrv" of "net/if.h", 40 bytes {
+        name: [u8; 16] = "ifd_name" at 0,
+        cmd: u64 = "ifd_cmd" at 16,
+        len: u64 = "ifd_len" at 24,
+        data: u64 = "ifd_data" at 32,
+    }
+}
+
+c_struct! {
+    /// Where a bridge puts the list of its members.
+    Ifbifconf = "struct ifbifconf" of "net/if_bridgevar.h", 16 bytes {
+        len: u32 = "ifbic_len" at 0,
+        gap: u32,
+        buf: u64 = "ifbic_buf" at 8,
+    }
+}
+
+c_struct! {
+    /// A member of a bridge.
+    Ifbreq = "struct ifbreq" of "net/if_bridgevar.h", 80 bytes {
+        name: [u8; 16] = "ifbr_ifsname" at 0,
+        flags: u32 = "ifbr_ifsflags" at 16,
+        gap: [u32; 15],
+    }
+}
+
 /// All of them.
-pub const LAYOUTS: [Layout; 10] = [
+pub const LAYOUTS: [Layout; 16] = [
     XbpfD::LAYOUT,
     Xfile::LAYOUT,
     KinfoProc::LAYOUT,
@@ -256,4 +328,10 @@ pub const LAYOUTS: [Layout; 10] = [
     Ifinfomsg::LAYOUT,
     InotifyEvent::LAYOUT,
     SpecialfdInotify::LAYOUT,
+    Xinpcb::LAYOUT,
+    Xinpgen::LAYOUT,
+    Ifmibdata::LAYOUT,
+    Ifdrv::LAYOUT,
+    Ifbifconf::LAYOUT,
+    Ifbreq::LAYOUT,
 ];

@@ -7,6 +7,16 @@ use crate::bytes::{half, id, until_nul, word};
 use crate::layout::{Ifinfomsg, Nlmsghdr};
 use crate::raw::LinkRow;
 
+/// AF_NETLINK of sys/socket.h.
+pub const AF_NETLINK: i32 = 38;
+/// NETLINK_ROUTE of netlink/netlink.h.
+pub const NETLINK_ROUTE: i32 = 0;
+/// SOL_NETLINK of netlink/netlink.h.
+pub const SOL_NETLINK: i32 = 270;
+/// NETLINK_ADD_MEMBERSHIP of netlink/netlink.h.
+pub const NETLINK_ADD_MEMBERSHIP: i32 = 1;
+/// RTNLGRP_LINK of netlink/netlink_route.h.
+pub const RTNLGRP_LINK: i32 = 1;
 /// RTM_NEWLINK of netlink/netlink_route.h.
 pub const RTM_NEWLINK: u16 = 16;
 /// IFLA_IFNAME of netlink/route/interface.h.

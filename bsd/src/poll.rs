@@ -1,14 +1,14 @@
-//! Who holds which BPF descriptor, look by look: rows come in, what is to be said comes out. No system
+//! Who holds which BPF descriptor, or what else captures, look by look: rows come in, what is to be said comes out. No system
 //! calls.
 //!
 //! A look is `kern.file` and then `net.bpf.stats`, in that order. The first says which process has which open
 //! file; the second what is attached, promiscuous and read, but names only the process that touched it last.
-//! [`matching`](crate::matching) puts the two together.
+//! [`matching`](crate::matching) puts the two together. What captures without the device is whole in the first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bpfwatch_core::handle::Handle;
+use bpfwatch_core::handle::{Handle, HandleKind};
 use bpfwatch_core::observation::Kind;
 use bpfwatch_core::process::{Process, ProcessKey};
 
@@ -32,6 +32,8 @@ pub type Said = (Option<Arc<Process>>, Kind);
 pub struct Look {
     /// Descriptors of the device, of all processes.
     pub files: Vec<FileRow>,
+    /// Open files that capture without it, each with its handle.
+    pub others: Vec<(FileRow, Handle)>,
     /// Attached ones; `None` where the table could not be read.
     pub attached: Option<Vec<BpfRow>>,
 }
@@ -51,7 +53,7 @@ struct Holder {
     process: Arc<Process>,
 }
 
-/// An open file of the device.
+/// An open file of the device, or another that captures.
 #[derive(Debug)]
 struct Entry {
     handle: Handle,
@@ -77,7 +79,7 @@ struct Stray {
     id: Option<u64>,
 }
 
-/// All open files of the device.
+/// All of them.
 #[derive(Debug, Default)]
 pub struct Table {
     entries: BTreeMap<u64, Entry>,
@@ -89,9 +91,9 @@ pub struct Table {
 }
 
 impl Table {
-    /// Whether anybody has one, or one is under way.
+    /// Whether anybody has a BPF descriptor, or one is under way.
     pub fn is_busy(&self) -> bool {
-        !self.entries.is_empty() || !self.strays.is_empty()
+        self.entries.values().any(Entry::is_bpf) || !self.strays.is_empty()
     }
 
     /// Holders of all of them, by pid.
@@ -106,15 +108,15 @@ impl Table {
         all.any(|holder| holder.process.is_same(process))
     }
 
-    /// Whether the last look was the first that found this open file; a process that inherits one later
-    /// does not make it new.
+    /// Whether the last look was the first that found this open file of the device; a process that inherits
+    /// one later does not make it new.
     pub fn is_new(&self, id: u64) -> bool {
         self.fresh.contains(&id)
     }
 
     /// Compares with a look at `now`, in milliseconds: says what changed.
     pub fn update(&mut self, look: &Look, now: u64, who: &mut dyn Who, said: &mut Vec<Said>) {
-        self.take_files(&look.files, who, said);
+        self.take_files(look, who, said);
         if let Some(rows) = &look.attached {
             self.take_rows(rows, now, said);
         }
@@ -122,24 +124,45 @@ impl Table {
         self.looked = true;
     }
 
-    fn take_files(&mut self, files: &[FileRow], who: &mut dyn Who, said: &mut Vec<Said>) {
+    fn take_files(&mut self, look: &Look, who: &mut dyn Who, said: &mut Vec<Said>) {
         self.fresh.clear();
-        let mut by_file: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-        for row in files {
-            let pids = by_file.entry(file_id(row)).or_default();
+        let mut by_file: BTreeMap<u64, (Handle, Vec<u32>)> = BTreeMap::new();
+        let device = look.files.iter().map(|row| (row, decode::handle(row, None)));
+        let others = look.others.iter().map(|(row, handle)| (row, handle.clone()));
+        for (row, handle) in device.chain(others) {
+            let (_, pids) = by_file.entry(handle.id).or_insert((handle, Vec::new()));
             if !pids.contains(&row.pid) {
                 pids.push(row.pid);
             }
         }
+        // The kernel gives the address of a file that was closed to the next one.
+        self.entries.retain(|id, entry| {
+            let other = by_file.get(id).is_some_and(|(handle, _)| handle.kind != entry.handle.kind);
+            if other {
+                entry.close(said);
+            }
+            !other
+        });
         for (id, entry) in &mut self.entries {
-            let pids = by_file.remove(id).unwrap_or_default();
+            let (handle, pids) = match by_file.remove(id) {
+                Some((handle, pids)) => (Some(handle), pids),
+                None => (None, Vec::new()),
+            };
             entry.take_holders(&pids, false, who, said);
+            if let Some(handle) = handle.filter(|_| !entry.is_bpf()) {
+                entry.take_handle(handle, said);
+            }
         }
-        for (id, pids) in by_file {
-            let mut entry = Entry::new(decode::handle_of(id, None));
+        for (id, (handle, pids)) in by_file {
+            let mut entry = Entry::new(handle);
             entry.take_holders(&pids, !self.looked, who, said);
+            if entry.is_bpf() {
+                self.fresh.insert(id);
+            } else {
+                // It captures as it is.
+                entry.say(said, |handle| Kind::HandleAttached { handle });
+            }
             self.entries.insert(id, entry);
-            self.fresh.insert(id);
         }
     }
 
@@ -147,6 +170,7 @@ impl Table {
         let candidates: Vec<Candidate<'_>> = self
             .entries
             .iter()
+            .filter(|(_, entry)| entry.is_bpf())
             .map(|(id, entry)| Candidate {
                 id: *id,
                 pids: entry.holders.iter().map(|holder| holder.process.pid).collect(),
@@ -162,7 +186,7 @@ impl Table {
                 None => unclaimed.push(row.clone()),
             }
         }
-        for (id, entry) in &mut self.entries {
+        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.is_bpf()) {
             entry.take_row(attached.get(id).copied(), now, said);
         }
         self.take_strays(unclaimed, now, said);
@@ -177,8 +201,7 @@ impl Table {
                 return true;
             }
             if !rows_known || entry.attached.is_none() {
-                let handle = entry.handle.clone();
-                said.push((entry.owner.clone(), Kind::HandleClosed { handle }));
+                entry.close(said);
                 return false;
             }
             let since = *entry.missing.get_or_insert(now);
@@ -257,6 +280,22 @@ impl Entry {
             packets: (0, 0),
             missing: None,
             in_flight: false,
+        }
+    }
+
+    fn is_bpf(&self) -> bool {
+        self.handle.kind == HandleKind::Bpf
+    }
+
+    fn close(&self, said: &mut Vec<Said>) {
+        self.say(said, |handle| Kind::HandleClosed { handle });
+    }
+
+    /// What else captures may come to be known better, or be bound elsewhere.
+    fn take_handle(&mut self, handle: Handle, said: &mut Vec<Said>) {
+        if self.handle != handle {
+            self.handle = handle;
+            self.say(said, |handle| Kind::HandleAttached { handle });
         }
     }
 

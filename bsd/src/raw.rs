@@ -38,7 +38,8 @@ pub struct FileRow {
     pub file: u64,
     /// DTYPE_VNODE (1), DTYPE_SOCKET (2) ...
     pub kind: i16,
-    /// Of a device, what tells it from other devices, the same over all mounts of devfs.
+    /// Of a device, what tells it from other devices, the same over all mounts of devfs; of a socket its
+    /// address.
     pub data: u64,
     /// Address of the vnode: one for each mount of devfs.
     pub vnode: u64,
@@ -83,6 +84,19 @@ pub struct SocketRow {
     pub kind: i32,
     /// Protocol within the domain.
     pub protocol: i32,
+}
+
+/// A raw IP or divert socket: a row of `net.inet.raw.pcblist` or `net.inet.divert.pcblist`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PcbRow {
+    /// Address of the socket: what [`FileRow::data`] is of a socket.
+    pub socket: u64,
+    /// IP protocol of a raw socket; 0 for all.
+    pub protocol: u8,
+    /// 4 or 6.
+    pub ip_version: u8,
+    /// Port of a divert socket; 0 of one that is not bound.
+    pub port: u16,
 }
 
 /// A process: a row of `kern.proc`.

@@ -31,15 +31,16 @@ use bpfwatch_core::platform::{Audit as Wanted, SensorSettings};
 use bpfwatch_core::process::Process;
 use bpfwatch_core::scope::Scope;
 use bpfwatch_core::sensor::{Outlet, Sensor, SensorError, Via};
-use bpfwatch_core::text::Text;
 
 use self::audit::Audit;
 use self::executions::Source;
 use crate::auditpipe::AuditPipe;
+use crate::captures::Captures;
 use crate::decode::BPF_DEVICE;
-use crate::ffi::{self, Event, Kqueue};
+use crate::ffi::{Event, Kqueue};
 use crate::guard::{Access, Guard, TOLD};
-use crate::jails::{EVFILT_JAIL, NOTE_JAIL, NOTE_JAIL_CHILD};
+use crate::interfaces::Interfaces;
+use crate::jails::{EVFILT_JAIL, NOTE_JAIL, NOTE_JAIL_ATTACH, NOTE_JAIL_CHILD};
 use crate::kernel::{Kernel, now};
 use crate::opens::Opens;
 use crate::poll::{Said, Table};
@@ -167,8 +168,8 @@ impl Sensor for FreebsdSensor {
             start: Instant::now(),
             node: None,
             node_tried: Instant::now(),
-            route: None,
-            promiscuous: BTreeMap::new(),
+            interfaces: None,
+            captures: Captures::new(),
             reconciled: Instant::now(),
             blind: BTreeMap::new(),
             names: Names::default(),
@@ -219,9 +220,9 @@ struct State<'a> {
     /// /dev/bpf, opened for its path alone, and its mode, owner and group.
     node: Option<(File, Access)>,
     node_tried: Instant,
-    route: Option<File>,
-    /// Interfaces that are promiscuous, by index.
-    promiscuous: BTreeMap<u16, Text>,
+    interfaces: Option<Interfaces>,
+    /// What captures without the device.
+    captures: Captures,
     reconciled: Instant,
     /// What cannot be seen now, and was said.
     blind: BTreeMap<&'static str, String>,
@@ -237,10 +238,7 @@ impl State<'_> {
         if self.guard.is_none() {
             self.watch_node();
         }
-        match ffi::socket(libc::PF_ROUTE, libc::SOCK_RAW, 0) {
-            Ok(socket) => self.watch_route(socket),
-            Err(error) => self.blind("route socket", Some(&error)),
-        }
+        self.watch_links();
         // Not known before 15: then the list of jails is read each half a minute.
         let _ = self.watch_jail(0);
         for jail in self.source.kernel.jails() {
@@ -322,7 +320,9 @@ impl State<'_> {
             libc::EVFILT_VNODE => self.node_event(event),
             libc::EVFILT_USER => self.told(),
             libc::EVFILT_PROC => self.process_event(event),
-            libc::EVFILT_READ => self.route_event(),
+            libc::EVFILT_READ => self.link_event(),
+            // Who entered shows when it executes or opens something; our own children enter too.
+            EVFILT_JAIL if event.fflags == NOTE_JAIL_ATTACH => {}
             EVFILT_JAIL => {
                 self.source.kernel.forget_jails();
                 if event.fflags & NOTE_JAIL_CHILD != 0 {

@@ -9,6 +9,7 @@ use bpfwatch_core::ancestors::with_ancestors;
 use bpfwatch_core::observation::{Kind, Observation};
 use bpfwatch_core::sensor::SensorError;
 
+use crate::captures::Captures;
 use crate::decode::BPF_DEVICE;
 use crate::kernel::{Kernel, now};
 use crate::poll::{FLIGHT_AFTER, Said, Table};
@@ -27,19 +28,23 @@ fn fail(what: &str, error: &io::Error) -> SensorError {
 /// When descriptors cannot be listed.
 pub fn take() -> Result<Vec<Observation>, SensorError> {
     let mut kernel = Kernel::new().map_err(|error| fail("net.bpf.stats", &error))?;
-    let device = kernel.find_device().map_err(|error| fail(BPF_DEVICE, &error))?;
+    // Opening it would make a finding of a daemon that runs beside.
+    let device = kernel.device(BPF_DEVICE).map_err(|error| fail(BPF_DEVICE, &error))?;
+    let mut captures = Captures::new();
     let mut table = Table::default();
     let mut said: Vec<Said> = Vec::new();
     for at in [0, FLIGHT_AFTER] {
         if at > 0 {
             std::thread::sleep(Duration::from_millis(FLIGHT_AFTER));
         }
-        let (look, error) = kernel.look(device).map_err(|error| fail("kern.file", &error))?;
+        let (look, error) =
+            kernel.look(device, &mut captures).map_err(|error| fail("kern.file", &error))?;
         if let Some(error) = error {
             return Err(fail("net.bpf.stats", &error));
         }
         table.update(&look, at, &mut kernel, &mut said);
     }
+    captures.spans(&mut said).map_err(|error| fail("span ports", &error))?;
     let at = now();
     let processes: Arc<str> = Arc::from("freebsd.processes");
     let handles: Arc<str> = Arc::from("freebsd.bpf");

@@ -13,6 +13,16 @@ use crate::raw::BpfRow;
 /// Rows that are read at most: the kernel gives out minors without end, and allocates what is asked for.
 pub const MAX_ROWS: usize = 16 * 1024;
 
+/// From this osreldate on the table has the rows of the reader's own network stack alone (sys/net/bpf.c: the
+/// list is virtualised).
+pub const PER_VNET_SINCE: u32 = 1_600_006;
+
+/// Whether a kernel of that osreldate has a table for each network stack, instead of one for all. Of one that
+/// does not say its release all rows are taken to be in one table, as in every release so far.
+pub fn is_per_vnet(release: Option<u32>) -> bool {
+    release.is_some_and(|release| release >= PER_VNET_SINCE)
+}
+
 /// Why a table could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
@@ -105,6 +115,20 @@ mod tests {
         assert_eq!((quiet[0].pid, quiet[0].received, quiet[0].matched), (88, 4, 4));
         assert!(!quiet[0].promiscuous && !quiet[0].locked);
         assert_eq!(super::rows(&[]).unwrap(), []);
+    }
+
+    #[test]
+    fn one_table_for_all_stacks_until_16() {
+        for (release, per_vnet) in [
+            (None, false),
+            (Some(1_302_001), false),
+            (Some(1_501_000), false),
+            (Some(1_600_005), false),
+            (Some(1_600_006), true),
+            (Some(1_700_000), true),
+        ] {
+            assert_eq!(is_per_vnet(release), per_vnet, "{release:?}");
+        }
     }
 
     #[test]

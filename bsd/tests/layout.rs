@@ -83,6 +83,15 @@ const HEADERS: &str = "\
 #include <bsm/audit_kevents.h>
 #include <security/audit/audit_ioctl.h>
 #include <sys/filio.h>
+#include <sys/sockio.h>
+#include <sys/socketvar.h>
+#include <net/if_types.h>
+#include <net/if_mib.h>
+#include <net/ethernet.h>
+#include <net/if_bridgevar.h>
+#include <netinet/in.h>
+#include <netinet/in_pcb.h>
+#include <netgraph/ng_socket.h>
 #include <netlink/netlink.h>
 #include <netlink/netlink_route.h>
 ";

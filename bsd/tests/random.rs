@@ -3,7 +3,7 @@
 
 use bpfwatch_bsd::audit::stream::Stream;
 use bpfwatch_bsd::bsm::format::Bsm;
-use bpfwatch_bsd::{filedesc, files, jails, link, procs, route, stats};
+use bpfwatch_bsd::{filedesc, files, jails, link, pcbs, procs, route, spans, stats};
 use bpfwatch_core::decoder::{Blocks, LineDecoder};
 
 /// A linear congruential generator (Knuth's MMIX constants): the same bytes in every run.
@@ -27,6 +27,11 @@ fn decode(bytes: &[u8]) {
     if let Ok(rows) = filedesc::rows(bytes) {
         assert!(rows.len() * 368 <= bytes.len());
     }
+    if let Ok(rows) = pcbs::rows(bytes) {
+        assert!(rows.len() * 400 <= bytes.len());
+    }
+    assert!(spans::ports(bytes).len() * 80 <= bytes.len());
+    let _ = spans::bridge(bytes);
     if let Ok(rows) = procs::rows(bytes) {
         assert!(rows.len() * 1088 <= bytes.len());
     }

@@ -2,13 +2,16 @@
 //! them than fit in.
 #![no_main]
 
-use bpfwatch_bsd::{filedesc, files, jails, link, procs, route, stats};
+use bpfwatch_bsd::{filedesc, files, jails, link, pcbs, procs, route, spans, stats};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     assert!(stats::rows(bytes).map_or(0, |rows| rows.len()) * 168 <= bytes.len());
     assert!(files::rows(bytes, |_| true).map_or(0, |rows| rows.len()) * 128 <= bytes.len());
     assert!(filedesc::rows(bytes).map_or(0, |rows| rows.len()) * 368 <= bytes.len());
+    assert!(pcbs::rows(bytes).map_or(0, |rows| rows.len()) * 400 <= bytes.len());
+    assert!(spans::ports(bytes).len() * 80 <= bytes.len());
+    let _ = spans::bridge(bytes);
     assert!(procs::rows(bytes).map_or(0, |rows| rows.len()) * 1088 <= bytes.len());
     assert!(route::messages(bytes).len() * 4 <= bytes.len());
     assert!(link::links(bytes).len() * 32 <= bytes.len());

@@ -16,6 +16,9 @@ use super::sink::Format;
 /// authpriv (RFC 5424, 6.2.1).
 const AUTHPRIV: u8 = 10;
 
+/// What FreeBSD calls LOG_SECURITY (sys/syslog.h), and RFC 5424 log audit.
+pub const SECURITY: u8 = 13;
+
 /// Bytes of a record over TCP and TLS, and of JSON anywhere: what rsyslogd takes unless told, and every
 /// receiver of RFC 5425 should (section 4.3.1).
 const STREAM_LIMIT: usize = 8192;
@@ -108,6 +111,8 @@ impl<'de> Deserialize<'de> for Facility {
         let known = (0_u8..).zip(FACILITIES).find(|(_, known)| *known == name);
         known
             .map(|(number, _)| Self(number))
+            // FreeBSD's name of audit.
+            .or_else(|| (name == "security").then_some(Self(SECURITY)))
             .ok_or_else(|| D::Error::unknown_variant(&name, &FACILITIES))
     }
 }

@@ -69,7 +69,8 @@ impl Bench {
 
     fn said(&mut self, files: &[FileRow], rows: &[BpfRow]) -> Vec<Said> {
         self.now += 250;
-        let look = Look { files: files.to_vec(), attached: Some(rows.to_vec()) };
+        let look =
+            Look { files: files.to_vec(), others: Vec::new(), attached: Some(rows.to_vec()) };
         let mut said = Vec::new();
         self.table.update(&look, self.now, &mut self.who, &mut said);
         said
@@ -216,11 +217,48 @@ fn a_capture_that_goes_to_the_background() {
 #[test]
 fn where_the_attached_cannot_be_read_files_alone_tell() {
     let mut bench = Bench::with(&[(7, 70, 0)]);
-    let blind = |files: &[FileRow]| Look { files: files.to_vec(), attached: None };
+    let blind = |files: &[FileRow]| Look { files: files.to_vec(), ..Look::default() };
     let mut said = Vec::new();
     bench.table.update(&blind(&[file(7, 3, 0)]), 1, &mut bench.who, &mut said);
     assert!(matches!(said[..], [(_, Kind::HandleOpened { .. })]));
     said.clear();
     bench.table.update(&blind(&[]), 2, &mut bench.who, &mut said);
     assert!(matches!(said[..], [(_, Kind::HandleClosed { .. })]));
+}
+
+#[test]
+fn sockets_and_devices_that_capture_too() {
+    let mut bench = Bench::with(&[(7, 70, 0), (8, 80, 0)]);
+    let mut look = |others: &[(u32, HandleKind, Option<&str>)], files: &[FileRow]| {
+        let handle = |kind, interface: Option<&str>| Handle {
+            interface: interface.map(Text::from),
+            ..Handle::new(kind, 0xf1)
+        };
+        let others = others.iter().map(|(pid, kind, on)| (file(*pid, 3, 0xf1), handle(*kind, *on)));
+        let look = Look { files: files.to_vec(), others: others.collect(), attached: Some(vec![]) };
+        let mut said = Vec::new();
+        bench.now += 250;
+        bench.table.update(&look, bench.now, &mut bench.who, &mut said);
+        let short = |(actor, kind): &Said| {
+            let handle = kind.handle().map(|handle| handle.kind.as_str());
+            (actor.as_ref().map(|actor| actor.pid), kind.name(), handle.unwrap_or("none"))
+        };
+        let busy = bench.table.is_busy() || bench.table.is_new(0xf1);
+        (said.iter().map(short).collect::<Vec<_>>(), busy)
+    };
+    let (divert, raw) = (HandleKind::DivertSocket, HandleKind::RawSocket);
+    let opened =
+        |pid, kind| vec![(Some(pid), "handle_opened", kind), (Some(pid), "handle_attached", kind)];
+    assert_eq!(look(&[(7, raw, None)], &[]), (opened(7, "raw_socket"), false));
+    assert_eq!(look(&[(7, raw, None)], &[]), (vec![], false));
+    // Its file was closed, and the next one is of another sort and another process.
+    let (said, _) = look(&[(8, divert, None)], &[]);
+    assert_eq!(said[0], (Some(7), "handle_closed", "raw_socket"));
+    assert_eq!(said[1..], opened(8, "divert_socket"));
+    let attached = vec![(Some(8), "handle_attached", "divert_socket")];
+    assert_eq!(look(&[(8, divert, Some("divert:1"))], &[]), (attached, false));
+    let (said, busy) = look(&[], &[file(8, 3, 0xf1)]);
+    let bpf = [(Some(8), "handle_closed", "divert_socket"), (Some(8), "handle_opened", "bpf")];
+    assert_eq!((said.as_slice(), busy), (bpf.as_slice(), true));
+    assert_eq!(look(&[], &[]), (vec![(Some(8), "handle_closed", "bpf")], false));
 }

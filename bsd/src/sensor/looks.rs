@@ -9,13 +9,15 @@ use crate::poll::Said;
 
 impl State<'_> {
     pub(super) fn look(&mut self, at: u64) {
-        match self.source.kernel.look(self.device) {
+        match self.source.kernel.look(Some(self.device), &mut self.captures) {
             Ok((look, error)) => {
                 self.blind("kern.file", None);
                 self.blind("net.bpf.stats", error.as_ref());
                 let mut said = Vec::new();
                 let first = !std::mem::replace(&mut self.looked, true);
                 self.table.update(&look, at, &mut self.source.kernel, &mut said);
+                let spans = self.captures.spans(&mut said);
+                self.blind("span ports of bridges", spans.err().as_ref());
                 let recorded = self.records_of(&look.files, at);
                 for (id, jid) in self.newly_open(&said) {
                     // Of the others each record was counted.

@@ -39,6 +39,14 @@ pub enum HandleKind {
     NfqueueSocket,
     /// A descriptor of usbmon: it sees what USB devices send, network adapters among them.
     Usbmon,
+    /// A descriptor of /dev/netmap (FreeBSD): the rings of an interface, in place of the network stack.
+    Netmap,
+    /// A FreeBSD netgraph socket: an end of a graph whose nodes can see every frame of an interface.
+    NetgraphSocket,
+    /// A FreeBSD divert socket: packets that a firewall rule picks wait for what it does with them.
+    DivertSocket,
+    /// A span port of a FreeBSD bridge: it gets a copy of every frame that the bridge receives.
+    BridgeSpan,
 }
 
 impl HandleKind {
@@ -60,6 +68,10 @@ impl HandleKind {
             HandleKind::NflogSocket => "nflog_socket",
             HandleKind::NfqueueSocket => "nfqueue_socket",
             HandleKind::Usbmon => "usbmon",
+            HandleKind::Netmap => "netmap",
+            HandleKind::NetgraphSocket => "netgraph_socket",
+            HandleKind::DivertSocket => "divert_socket",
+            HandleKind::BridgeSpan => "bridge_span",
         }
     }
 
@@ -78,7 +90,7 @@ impl HandleKind {
     /// Whether it goes on without any process: what is attached to an interface stays there when the
     /// one who attached it ends.
     pub fn outlives_holders(self) -> bool {
-        self.is_program() || self == HandleKind::TcMirror
+        self.is_program() || matches!(self, HandleKind::TcMirror | HandleKind::BridgeSpan)
     }
 }
 
@@ -128,10 +140,11 @@ pub struct Handle {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Text>,
     /// Interface it is attached to; `any` where it takes all of them. For what is none but captures like
-    /// one, libpcap's name: `nflog:5`, `nfqueue:0`, `usbmon1`.
+    /// one, libpcap's name: `nflog:5`, `nfqueue:0`, `usbmon1`; of a divert socket its port: `divert:8668`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<Text>,
-    /// Protocol by name (`ETH_P_ALL`, `ETH_P_LLDP`, `IPPROTO_TCP`), or in hexadecimal.
+    /// Protocol by name (`ETH_P_ALL`, `ETH_P_LLDP`, `IPPROTO_TCP`), or in hexadecimal; of a netgraph socket
+    /// `NG_DATA` or `NG_CONTROL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Text>,
     /// Socket type.
@@ -153,7 +166,7 @@ pub struct Handle {
     /// [`RawGrade`]. Absent for other kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grade: Option<RawGrade>,
-    /// The other interface: where a mirror sends to, the bridge that a TAP device is a port of.
+    /// The other interface: where a mirror or a span sends to, the bridge that a TAP device is a port of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Text>,
     /// The eBPF program, where it is one.
@@ -165,7 +178,8 @@ pub struct Handle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RawGrade {
-    /// IPPROTO_RAW: only sends. iptables-legacy opens one at each call.
+    /// IPPROTO_RAW: only sends. iptables-legacy opens one at each call. On FreeBSD also TCP, UDP and others
+    /// that the kernel keeps to itself.
     SendOnly,
     /// ICMP, ICMPv6, IGMP, OSPF, PIM, VRRP: ping, traceroute and routing daemons.
     Control,

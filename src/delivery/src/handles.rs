@@ -184,6 +184,10 @@ fn handle(handle: &Handle) -> Cell {
         HandleKind::NflogSocket => Cell::new("NFLOG"),
         HandleKind::NfqueueSocket => Cell::new("NFQUEUE"),
         HandleKind::Usbmon => Cell::new("usbmon"),
+        HandleKind::Netmap => Cell::new("netmap"),
+        HandleKind::NetgraphSocket => Cell::new("netgraph"),
+        HandleKind::DivertSocket => Cell::new("divert"),
+        HandleKind::BridgeSpan => peer(handle, "span to", "span"),
     }
 }
 

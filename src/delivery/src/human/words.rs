@@ -166,6 +166,10 @@ pub fn handle_short(handle: &Handle) -> String {
         HandleKind::NflogSocket => "NFLOG reader".to_owned(),
         HandleKind::NfqueueSocket => "NFQUEUE reader".to_owned(),
         HandleKind::Usbmon => "USB monitor".to_owned(),
+        HandleKind::Netmap => "netmap rings".to_owned(),
+        HandleKind::NetgraphSocket => "netgraph socket".to_owned(),
+        HandleKind::DivertSocket => "divert socket".to_owned(),
+        HandleKind::BridgeSpan => "span port of a bridge".to_owned(),
     };
     if let Some(protocol) = &handle.protocol {
         out.push_str(", ");
@@ -245,7 +249,10 @@ pub fn handle(session: &SessionView) -> String {
 pub fn needs_interface(kind: HandleKind) -> bool {
     !matches!(
         kind,
-        HandleKind::SocketFilter | HandleKind::CgroupProgram | HandleKind::NetfilterProgram
+        HandleKind::SocketFilter
+            | HandleKind::CgroupProgram
+            | HandleKind::NetfilterProgram
+            | HandleKind::NetgraphSocket
     )
 }
 
