@@ -82,7 +82,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             hardening: Hardening::default(),
             inputs: Vec::new(),
-            sinks: default::sinks(platform::LOG_FILE),
+            sinks: default::sinks(platform::SINKS),
         }
     }
 }

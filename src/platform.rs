@@ -72,10 +72,25 @@ pub const STATUS_SOCKET: &str = if cfg!(target_os = "linux") {
 pub const MANAGED: Option<&str> =
     if cfg!(target_os = "macos") { Some(bpfwatch_macos::names::MANAGED) } else { None };
 
-/// The file that the default configuration writes, beside the system's own log; `None` where the service manager
-/// keeps standard output.
-pub const LOG_FILE: Option<&str> =
-    if cfg!(target_os = "macos") { Some(bpfwatch_macos::names::LOG_FILE) } else { None };
+/// Where lines go unless a sink is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sinks {
+    /// To standard output, which the service manager keeps.
+    Stdout,
+    /// To the local syslog daemon: FreeBSD's service manager keeps nothing.
+    Syslog,
+    /// To the system's own log and to this file beside it.
+    LogAndFile(&'static str),
+}
+
+/// Those of this system.
+pub const SINKS: Sinks = if cfg!(target_os = "macos") {
+    Sinks::LogAndFile(bpfwatch_macos::names::LOG_FILE)
+} else if cfg!(target_os = "freebsd") {
+    Sinks::Syslog
+} else {
+    Sinks::Stdout
+};
 
 /// Where the daemon keeps what must survive a restart (FHS 3.0, 5.8; hier(7)).
 pub const STATE_DIR: &str =
@@ -92,10 +107,6 @@ pub const SYSLOG: &str = if cfg!(target_os = "linux") {
 
 /// Whether sensors can read an audit pipe (auditpipe(4)).
 pub const HAS_AUDIT_PIPE: bool = cfg!(target_os = "freebsd");
-
-/// Whether findings go to the local syslog daemon where nothing is configured, and not to standard output:
-/// FreeBSD's service manager keeps no log of what a daemon prints.
-pub const ALERTS_TO_SYSLOG: bool = cfg!(target_os = "freebsd");
 
 /// Name of the loopback interface.
 pub const LOOPBACK: &str = if cfg!(target_os = "linux") { "lo" } else { "lo0" };

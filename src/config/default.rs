@@ -2,17 +2,25 @@
 
 use std::path::PathBuf;
 
+use bpfwatch_delivery::rfc5424;
 use bpfwatch_delivery::transport::FILE_MODE;
 
-use super::{Format, Sink, Sync, Transport};
-use crate::platform;
+use super::syslog::SECURITY;
+use super::{Format, Header, Layout, Sink, Sync, Transport};
+use crate::platform::{self, Sinks};
 
-/// Where lines go unless a sink is named: standard output, or `file` beside the system's own log.
-pub fn sinks(file: Option<&str>) -> Vec<Sink> {
+/// Where lines go unless a sink is named.
+pub fn sinks(of: Sinks) -> Vec<Sink> {
     let sink = |transport| Sink { format: Format::Json, transport };
-    match file {
-        None => vec![sink(Transport::Stdout)],
-        Some(path) => {
+    match of {
+        Sinks::Stdout => vec![sink(Transport::Stdout)],
+        Sinks::Syslog => {
+            let (header, facility, limit) = (Header::Local, SECURITY, rfc5424::DEFAULT_LIMIT);
+            let layout = Layout { header, facility, limit };
+            let transport = Transport::Syslog { socket: None, layout };
+            vec![Sink { format: Format::Rfc5424, transport }]
+        }
+        Sinks::LogAndFile(path) => {
             let (path, mode, sync) = (PathBuf::from(path), FILE_MODE, Sync::default());
             vec![sink(Transport::Native), sink(Transport::File { path, mode, sync })]
         }
@@ -20,15 +28,22 @@ pub fn sinks(file: Option<&str>) -> Vec<Sink> {
 }
 
 /// The same as it is printed, from within a comment on.
-fn sinks_text(file: Option<&str>) -> String {
-    match file {
-        None => r#"this one: to the service manager's log.
+fn sinks_text(of: Sinks) -> String {
+    match of {
+        Sinks::Stdout => r#"this one: to the service manager's log.
 [[sink]]
 format = "json"            # json, ecs, ocsf, falco, rfc5424, rfc3164, human
 transport = "stdout"       # stdout, file, pipe, syslog, oslog, udp, tcp, tls, otlp, webhook
 "#
         .to_owned(),
-        Some(path) => format!(
+        Sinks::Syslog => r#"this one: to the local syslog daemon.
+[[sink]]
+format = "rfc5424"         # json, ecs, ocsf, falco, rfc5424, rfc3164, human
+transport = "syslog"       # stdout, file, pipe, syslog, oslog, udp, tcp, tls, otlp, webhook
+facility = "security"
+"#
+        .to_owned(),
+        Sinks::LogAndFile(path) => format!(
             r#"these two: the unified log, which has not been
 # seen to work on a Mac yet, and a file beside it.
 [[sink]]
@@ -45,12 +60,12 @@ path = "{path}"
 
 /// The defaults as a file, each with its reason.
 pub fn text() -> String {
-    text_with(platform::LOG_FILE)
+    text_with(platform::SINKS)
 }
 
-fn text_with(file: Option<&str>) -> String {
+fn text_with(of: Sinks) -> String {
     include_str!("../default.toml")
-        .replace("@SINKS@\n", &sinks_text(file))
+        .replace("@SINKS@\n", &sinks_text(of))
         .replace("@CONFIG@", platform::CONFIG)
         .replace("@STATE_DIR@", platform::STATE_DIR)
         .replace("@SYSLOG@", platform::SYSLOG)
@@ -82,16 +97,26 @@ mod tests {
 
     #[test]
     fn the_unified_log_has_a_file_beside_it() {
-        let file = Some("/var/log/bpfwatch.json");
-        let sinks = Config::parse(&text_with(file)).unwrap().sinks;
-        assert_eq!(sinks, self::sinks(file));
+        let file = "/var/log/bpfwatch.json";
+        let sinks = Config::parse(&text_with(Sinks::LogAndFile(file))).unwrap().sinks;
+        assert_eq!(sinks, self::sinks(Sinks::LogAndFile(file)));
         let [log, Sink { format: Format::Json, transport: Transport::File { path, .. } }] =
             &sinks[..]
         else {
             panic!("{sinks:?}")
         };
-        assert_eq!((&log.transport, path.to_str()), (&Transport::Native, file));
+        assert_eq!((&log.transport, path.to_str()), (&Transport::Native, Some(file)));
         let stdout = [Sink { format: Format::Json, transport: Transport::Stdout }];
-        assert_eq!(Config::parse(&text_with(None)).unwrap().sinks, stdout);
+        assert_eq!(Config::parse(&text_with(Sinks::Stdout)).unwrap().sinks, stdout);
+    }
+
+    #[test]
+    fn the_syslog_daemon_gets_it_as_security() {
+        let sinks = Config::parse(&text_with(Sinks::Syslog)).unwrap().sinks;
+        assert_eq!(sinks, self::sinks(Sinks::Syslog));
+        // LOG_SECURITY of FreeBSD's sys/syslog.h.
+        let layout = Layout { header: Header::Local, facility: 13, limit: 2048 };
+        let transport = Transport::Syslog { socket: None, layout };
+        assert_eq!(sinks, [Sink { format: Format::Rfc5424, transport }]);
     }
 }

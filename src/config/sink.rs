@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use bpfwatch_delivery::rfc5424;
 use bpfwatch_delivery::tls::TlsFiles;
 use bpfwatch_delivery::transport::FILE_MODE;
 use serde::Deserialize;
@@ -120,21 +119,6 @@ impl Transport {
 }
 
 impl Sink {
-    /// Where findings go when nothing is configured.
-    pub fn usual(syslog: bool) -> Self {
-        if syslog {
-            let layout = Layout {
-                header: Header::Local,
-                facility: syslog::SECURITY,
-                limit: rfc5424::DEFAULT_LIMIT,
-            };
-            let transport = Transport::Syslog { socket: None, layout };
-            Self { format: Format::Rfc5424, transport }
-        } else {
-            Self { format: Format::Json, transport: Transport::Stdout }
-        }
-    }
-
     /// The directory in which it makes files, where it does.
     pub fn directory(&self) -> Option<&Path> {
         match &self.transport {
