@@ -23,3 +23,35 @@ fn actions_are_pinned_by_commit() {
     }
     assert!(uses > 0);
 }
+
+#[test]
+fn every_system_is_built_tested_and_macos_signed() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows/ci.yml");
+    let text = fs::read_to_string(file).unwrap();
+    let job = |name: &str| {
+        let (_, rest) = text.split_once(&format!("\n  {name}:\n")).unwrap();
+        // The next key of the same depth ends it.
+        let ends = |line: &&str| !line.starts_with("  ") || line.as_bytes().get(2) != Some(&b' ');
+        rest.lines()
+            .take_while(|line| line.is_empty() || !ends(line))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let macos = job("macos");
+    for part in [
+        "runs-on: macos-",
+        "cargo test --workspace --locked",
+        "codesign --force --sign - --entitlements entitlements/adhoc.entitlements",
+        "codesign --verify --strict",
+        "macos/pkg/build.sh --ad-hoc",
+        "log show ",
+    ] {
+        assert!(macos.contains(part), "{part}:\n{macos}");
+    }
+    assert!(job("linux").contains(".ci/run"));
+    let freebsd = job("freebsd");
+    assert!(
+        freebsd.contains("vmactions/freebsd-vm@") && freebsd.contains("cargo test --workspace")
+    );
+    assert!(!freebsd.contains("macos"), "one job ends before the next");
+}
