@@ -138,7 +138,8 @@ impl Watch {
         self.child.id()
     }
 
-    /// Reads on until `wanted` says yes, at most `limit`; how long that took.
+    /// Reads on until `wanted` says yes to a line that came within `limit`, whenever it is read; how long
+    /// that took.
     pub fn wait_for(
         &mut self,
         since: Instant,
@@ -147,12 +148,14 @@ impl Watch {
     ) -> Option<(Value, Duration)> {
         let end = since + limit;
         loop {
-            let left = end.checked_duration_since(Instant::now())?;
-            match self.lines.recv_timeout(left) {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok((at, line)) => {
                     self.seen.push(line.clone());
+                    if at > end {
+                        return None;
+                    }
                     if wanted(&line) {
-                        return Some((line, at - since));
+                        return Some((line, at.saturating_duration_since(since)));
                     }
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
