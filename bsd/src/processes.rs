@@ -3,7 +3,8 @@
 //! Every process is followed with NOTE_EXEC and NOTE_TRACK, and the kernel follows its children before they
 //! run. What that misses: a child that the kernel had no memory to follow (NOTE_TRACKERR), one whose parent's
 //! event was just being delivered, and the execution of a program that ended at that moment. So the list is
-//! read again every few seconds, and always until nothing is new in it.
+//! read again every few seconds, and always until nothing is new in it. The list may also be ahead: it shows
+//! a process whose events are still in the queue. Those tell nothing new then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub struct Processes {
     /// Those that the kernel follows. One that is followed already must not be asked for again: for that
     /// moment the kernel would pass over its children in silence.
     followed: BTreeSet<u32>,
+    /// Those that the last lists found first, as they were said.
+    listed: BTreeMap<u32, Arc<Process>>,
     /// The list is to be read again soon.
     pub doubtful: bool,
 }
@@ -95,6 +98,7 @@ impl Processes {
         kind: fn(&mut dyn System, &Process) -> Kind,
     ) -> Reconciled {
         let mut out = Reconciled::default();
+        self.listed.clear();
         for _ in 0..MAX_ROUNDS {
             let Some(rows) = system.list() else { return out };
             out.complete = true;
@@ -121,9 +125,10 @@ impl Processes {
             new.sort_by_key(|row| (row.start, row.pid));
             for row in new {
                 self.known.insert(row.pid, Some(row.start));
-                let process = system.read(row.pid);
+                let process = Arc::new(system.read(row.pid));
                 let kind = kind(system, &process);
-                said.push((Some(Arc::new(process)), kind));
+                self.listed.insert(row.pid, Arc::clone(&process));
+                said.push((Some(process), kind));
             }
             if !any {
                 break;
@@ -166,6 +171,9 @@ impl Processes {
     /// Takes an event.
     pub fn happened(&mut self, event: ProcEvent, system: &mut dyn System, said: &mut Vec<Said>) {
         match event {
+            ProcEvent::Child { pid, .. } if self.listed.contains_key(&pid) => {
+                self.followed.insert(pid);
+            }
             ProcEvent::Child { pid, parent } => {
                 // Whoever had the number has ended, though nobody told.
                 self.ended(pid, said);
@@ -180,15 +188,24 @@ impl Processes {
                 let start = self.known.entry(pid).or_default();
                 *start = process.start.or(*start);
                 let process = Process { start: *start, ..process };
+                let listed = self.listed.remove(&pid);
+                if listed.is_some_and(|listed| is_same_program(&listed, &process)) {
+                    return;
+                }
                 said.push((Some(Arc::new(process)), Kind::Executed));
             }
             ProcEvent::Exit(pid) => {
                 self.followed.remove(&pid);
+                self.listed.remove(&pid);
                 self.ended(pid, said);
             }
             ProcEvent::Untracked(_) => self.doubtful = true,
         }
     }
+}
+
+fn is_same_program(one: &Process, other: &Process) -> bool {
+    one.is_same(other.key()) && one.image == other.image && one.args == other.args
 }
 
 /// How a reconciliation went.
@@ -305,6 +322,23 @@ mod tests {
         table.reconcile(&mut system, &mut said);
         assert_eq!(short(&mut said), [(7, "running"), (7, "exited"), (7, "executed")]);
         assert_eq!(system.asked, [7, 7]);
+    }
+
+    #[test]
+    fn what_a_list_told_first_is_not_told_by_its_events_again() {
+        let mut system = Fake { lists: vec![vec![(1, 10)]], ..Fake::default() };
+        let (mut table, mut said) = (Processes::default(), Vec::new());
+        table.begin(&mut system, &mut said);
+        system.lists = vec![vec![(1, 10), (7, 70)]];
+        table.reconcile(&mut system, &mut said);
+        table.happened(ProcEvent::Child { pid: 7, parent: 1 }, &mut system, &mut said);
+        table.happened(ProcEvent::Execute(7), &mut system, &mut said);
+        assert_eq!(short(&mut said), [(1, "running"), (7, "executed")]);
+        // The next program is another one, and so is the next process of that number.
+        table.happened(ProcEvent::Execute(7), &mut system, &mut said);
+        table.happened(ProcEvent::Exit(7), &mut system, &mut said);
+        table.happened(ProcEvent::Child { pid: 7, parent: 1 }, &mut system, &mut said);
+        assert_eq!(short(&mut said), [(7, "executed"), (7, "exited"), (7, "forked")]);
     }
 
     #[test]
