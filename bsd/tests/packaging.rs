@@ -47,7 +47,8 @@ fn sh(script: &str) -> String {
 
 #[test]
 fn the_script_starts_the_daemon_under_a_supervisor() {
-    let run = "echo \"$command $command_args\"";
+    // A variable of this name would be started instead of the command (rc.subr(8)).
+    let run = "echo \"${bpfwatch_program:-$command} $command_args\"";
     let plain = sh(&script("", run));
     assert!(plain.starts_with("/usr/sbin/daemon "), "{plain}");
     assert!(plain.contains(" -p /var/run/bpfwatch/bpfwatch.pid "), "{plain}");
