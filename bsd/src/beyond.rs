@@ -30,8 +30,10 @@ pub const SOCK_RAW: i32 = 3;
 pub const NG_DATA: i32 = 1;
 /// The device of netmap(4).
 pub const NETMAP_DEVICE: &str = "/dev/netmap";
-/// How long an answer of a process holds, in milliseconds.
+/// How long it holds that a socket captures nothing, in milliseconds, while its process keeps it.
 const FRESH: u64 = 30_000;
+/// How long it holds that it does.
+const FRESH_CAPTURE: u64 = 5_000;
 
 /// How much a raw IP socket says about capturing. FreeBSD hands a packet to raw sockets only when no part of
 /// the kernel takes it, or the one that does hands it on as ICMP and IGMP do (sys/netinet/ip_input.c
@@ -43,6 +45,19 @@ pub fn grade(protocol: u8) -> RawGrade {
     }
 }
 
+/// A socket as one process has it. The kernel soon gives the address of a closed socket to the next one, and
+/// that of a file too: process, file and socket together seldom come again.
+type Key = (u32, u64, u64);
+
+/// What a process told of a socket.
+#[derive(Debug)]
+struct Told {
+    handle: Option<Handle>,
+    at: u64,
+    /// It was there at the last look.
+    seen: bool,
+}
+
 /// Sockets and devices that capture, as far as they are known.
 #[derive(Debug, Default)]
 pub struct Beyond {
@@ -50,28 +65,57 @@ pub struct Beyond {
     pub netmap: Option<u64>,
     /// From the kernel's lists, by address of the socket.
     listed: HashMap<u64, Handle>,
-    /// From what processes have, by address of the socket; and when that was.
-    told: HashMap<u64, (Option<Handle>, u64)>,
+    told: HashMap<Key, Told>,
+}
+
+fn key(row: &FileRow) -> Key {
+    (row.pid, row.file, row.data)
 }
 
 impl Beyond {
     /// The kernel's lists as they are now.
     pub fn list(&mut self, raw: &[PcbRow], divert: &[PcbRow]) {
-        self.listed.clear();
-        let raw = raw.iter().map(|row| (row.socket, raw_socket(row)));
-        // One that is bound to no port gets nothing.
-        let bound = divert.iter().filter(|row| row.port != 0);
-        let divert = bound.map(|row| (row.socket, divert_socket(row.port)));
-        self.listed.extend(raw.chain(divert).filter(|(socket, _)| *socket != 0));
+        self.listed = listed(raw, divert);
+    }
+
+    /// Leaves of `found` what the lists, read once more after `kern.file`, still have as it was: between the
+    /// first list and the file table an address may have become another socket's.
+    pub fn confirm(&mut self, found: &mut Vec<(FileRow, Handle)>) {
+        found.retain(|(row, handle)| {
+            let other = !matches!(handle.kind, HandleKind::RawSocket | HandleKind::DivertSocket);
+            let told = || self.told.get(&key(row)).is_some_and(|told| told.handle.is_some());
+            let same = |listed: &Handle| listed.kind == handle.kind;
+            other || self.listed.get(&row.data).map_or_else(told, same)
+        });
+    }
+
+    /// Whether one of `found` stands in the lists.
+    pub fn has_listed(&self, found: &[(FileRow, Handle)]) -> bool {
+        found.iter().any(|(row, _)| row.kind == DTYPE_SOCKET && self.listed.contains_key(&row.data))
+    }
+
+    /// A look begins.
+    pub fn begin(&mut self) {
+        for told in self.told.values_mut() {
+            told.seen = false;
+        }
+    }
+
+    /// Forgets what the look did not find.
+    pub fn end(&mut self) {
+        self.told.retain(|_, told| told.seen);
     }
 
     /// What the open file captures as.
-    pub fn handle(&self, row: &FileRow) -> Option<Handle> {
+    pub fn handle(&mut self, row: &FileRow) -> Option<Handle> {
         let handle = if row.data == 0 {
             None
         } else if row.kind == DTYPE_SOCKET {
-            let told = || self.told.get(&row.data).and_then(|(handle, _)| handle.as_ref());
-            self.listed.get(&row.data).or_else(told).cloned()
+            let told = self.told.get_mut(&key(row)).and_then(|told| {
+                told.seen = true;
+                told.handle.as_ref()
+            });
+            self.listed.get(&row.data).or(told).cloned()
         } else {
             let netmap = self.netmap == Some(row.data);
             netmap.then(|| Handle {
@@ -82,44 +126,66 @@ impl Beyond {
         handle.map(|handle| Handle { id: file_id(row), ..handle })
     }
 
-    /// Whether nobody has told lately what socket it is.
+    /// Whether its process has not told lately what socket it is.
     pub fn is_unknown(&self, row: &FileRow, now: u64) -> bool {
+        let is_old = |told: &Told| {
+            let fresh = if told.handle.is_some() { FRESH_CAPTURE } else { FRESH };
+            now.saturating_sub(told.at) >= fresh
+        };
         row.kind == DTYPE_SOCKET
             && row.data != 0
             && !self.listed.contains_key(&row.data)
-            && self.told.get(&row.data).is_none_or(|(_, at)| now.saturating_sub(*at) >= FRESH)
+            && self.told.get(&key(row)).is_none_or(is_old)
     }
 
-    /// What its process has as that descriptor; `None` where it is gone.
-    pub fn tell(&mut self, row: &FileRow, socket: Option<SocketRow>, now: u64) {
-        match socket {
-            Some(socket) => _ = self.told.insert(row.data, (told_socket(socket), now)),
-            None => _ = self.told.remove(&row.data),
+    /// What its process has as that descriptor; `None` where it is gone. Whether more is to be known of it
+    /// from the lists of its network stack.
+    pub fn tell(&mut self, row: &FileRow, socket: Option<SocketRow>, now: u64) -> bool {
+        let Some(socket) = socket else {
+            self.told.remove(&key(row));
+            return false;
+        };
+        let handle = told_socket(socket);
+        let vague = handle.as_ref().is_some_and(|handle| {
+            matches!(handle.kind, HandleKind::RawSocket | HandleKind::DivertSocket)
+        });
+        let known = |told: &Told| {
+            told.handle.as_ref().map(|handle| handle.kind)
+                == handle.as_ref().map(|handle| handle.kind)
+        };
+        match self.told.get_mut(&key(row)).filter(|told| known(told)) {
+            // What more is known of it holds.
+            Some(told) => {
+                (told.at, told.seen) = (now, true);
+                false
+            }
+            None => {
+                self.told.insert(key(row), Told { handle, at: now, seen: true });
+                vague
+            }
         }
     }
 
     /// The lists of another network stack, for what its processes told without protocol or port.
     pub fn refine(&mut self, raw: &[PcbRow], divert: &[PcbRow]) {
-        for row in raw {
-            if let Some((Some(handle), _)) = self.told.get_mut(&row.socket)
-                && handle.kind == HandleKind::RawSocket
+        let listed = listed(raw, divert);
+        for ((_, _, socket), told) in &mut self.told {
+            if let (Some(handle), Some(better)) = (&mut told.handle, listed.get(socket))
+                && handle.kind == better.kind
             {
-                *handle = raw_socket(row);
-            }
-        }
-        for row in divert.iter().filter(|row| row.port != 0) {
-            if let Some((Some(handle), _)) = self.told.get_mut(&row.socket)
-                && handle.kind == HandleKind::DivertSocket
-            {
-                *handle = divert_socket(row.port);
+                *handle = better.clone();
             }
         }
     }
+}
 
-    /// Forgets what was told of sockets that are gone.
-    pub fn keep(&mut self, now: u64) {
-        self.told.retain(|_, (_, at)| now.saturating_sub(*at) < 2 * FRESH);
-    }
+/// Handles of the kernel's lists, by address of the socket.
+fn listed(raw: &[PcbRow], divert: &[PcbRow]) -> HashMap<u64, Handle> {
+    let raw = raw.iter().map(|row| (row.socket, raw_socket(row)));
+    // One that is bound to no port gets nothing.
+    let bound = divert.iter().filter(|row| row.port != 0);
+    let divert = bound.map(|row| (row.socket, divert_socket(row.port)));
+    raw.chain(divert).filter(|(socket, _)| *socket != 0).collect()
 }
 
 fn raw_socket(row: &PcbRow) -> Handle {
@@ -175,7 +241,7 @@ mod tests {
     fn sockets_of_the_lists() {
         let mut beyond = Beyond::default();
         beyond.list(&[pcb(10, 1, 0), pcb(11, 47, 0)], &[pcb(12, 0, 8668), pcb(13, 0, 0)]);
-        let of = |data| beyond.handle(&row(DTYPE_SOCKET, data));
+        let mut of = |data| beyond.handle(&row(DTYPE_SOCKET, data));
         let ping = of(10).unwrap();
         assert_eq!((ping.kind, ping.id, ping.ip_version), (HandleKind::RawSocket, 0xf11e, Some(4)));
         assert_eq!(ping.grade, Some(RawGrade::Control));
@@ -221,14 +287,11 @@ mod tests {
             assert!(!beyond.is_unknown(&row, 200));
             assert_eq!(beyond.handle(&row).map(|handle| handle.kind), kind);
         }
-        assert_eq!(beyond.handle(&row), None);
-        assert!(beyond.is_unknown(&row, 100 + FRESH), "it may be another one by then");
+        assert!(!beyond.is_unknown(&row, 99 + FRESH) && beyond.is_unknown(&row, 100 + FRESH));
         beyond.tell(&row, socket(AF_NETGRAPH, 2, NG_DATA), 100);
+        assert!(beyond.is_unknown(&row, 100 + FRESH_CAPTURE));
         beyond.tell(&row, None, 200);
         assert!(beyond.is_unknown(&row, 200) && beyond.handle(&row).is_none());
-        beyond.tell(&row, socket(AF_NETGRAPH, 2, NG_DATA), 300);
-        beyond.keep(300 + 2 * FRESH);
-        assert_eq!(beyond.handle(&row), None);
         // The lists know better.
         beyond.tell(&row, socket(AF_INET, SOCK_RAW, 0), 400);
         beyond.list(&[pcb(20, 1, 0)], &[]);
@@ -237,11 +300,40 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_is_another_socket_by_now() {
+        let mut beyond = Beyond::default();
+        let first = row(DTYPE_SOCKET, 20);
+        let other = FileRow { pid: 8, ..first };
+        beyond.tell(&first, socket(AF_NETGRAPH, 2, NG_DATA), 0);
+        assert!(beyond.handle(&other).is_none() && beyond.is_unknown(&other, 1));
+        beyond.tell(&other, socket(AF_INET, 1, 6), 0);
+        let passed = FileRow { file: 0xf11f, ..other };
+        assert!(beyond.is_unknown(&passed, 1));
+        // What a look does not find is asked for anew.
+        beyond.begin();
+        assert!(beyond.handle(&first).is_some());
+        beyond.end();
+        assert!(beyond.is_unknown(&other, 1) && !beyond.is_unknown(&first, 1));
+        // One of the lists that became another between them and the file table is none.
+        beyond.list(&[pcb(30, 47, 0), pcb(31, 1, 0)], &[]);
+        let rows = [row(DTYPE_SOCKET, 30), row(DTYPE_SOCKET, 31), first];
+        let mut found: Vec<_> =
+            rows.iter().map(|row| (*row, beyond.handle(row).unwrap())).collect();
+        assert!(beyond.has_listed(&found) && !beyond.has_listed(&found[2..]));
+        beyond.list(&[pcb(31, 1, 0)], &[pcb(30, 0, 1)]);
+        beyond.confirm(&mut found);
+        assert_eq!(found.iter().map(|(row, _)| row.data).collect::<Vec<_>>(), [31, 20]);
+        beyond.list(&[], &[]);
+        beyond.confirm(&mut found);
+        assert_eq!(found.iter().map(|(row, _)| row.data).collect::<Vec<_>>(), [20]);
+    }
+
+    #[test]
     fn the_lists_of_a_jail_tell_more() {
         let mut beyond = Beyond::default();
         let (ping, natd) = (row(DTYPE_SOCKET, 20), row(DTYPE_SOCKET, 21));
-        beyond.tell(&ping, socket(AF_INET, SOCK_RAW, 0), 0);
-        beyond.tell(&natd, socket(PF_DIVERT, SOCK_RAW, 0), 0);
+        assert!(beyond.tell(&ping, socket(AF_INET, SOCK_RAW, 0), 0));
+        assert!(beyond.tell(&natd, socket(PF_DIVERT, SOCK_RAW, 0), 0));
         assert_eq!(beyond.handle(&ping).unwrap().grade, None);
         // An address of theirs that is no raw socket any more is left alone, as are sockets nobody asked for.
         beyond.refine(&[pcb(20, 1, 0), pcb(21, 1, 0), pcb(22, 1, 0)], &[pcb(21, 0, 8668)]);
@@ -250,6 +342,9 @@ mod tests {
         let handle = beyond.handle(&natd).unwrap();
         assert_eq!(handle.interface, Some(Text::from("divert:8668")));
         assert_eq!(beyond.handle(&row(DTYPE_SOCKET, 22)), None);
+        // Asked again it stays what it is, and nobody has to enter the jail for it.
+        assert!(!beyond.tell(&ping, socket(AF_INET, SOCK_RAW, 0), 9000));
+        assert_eq!(beyond.handle(&ping).unwrap().grade, Some(RawGrade::Control));
     }
 
     #[test]

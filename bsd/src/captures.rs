@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_int};
 use std::io;
 use std::time::{Duration, Instant};
 
-use bpfwatch_core::handle::{Handle, HandleKind};
+use bpfwatch_core::handle::Handle;
 
 use crate::beyond::{Beyond, NETMAP_DEVICE};
 use crate::kernel::{self, Kernel};
@@ -15,8 +15,6 @@ use crate::raw::{FileRow, PcbRow, SocketRow};
 use crate::spans::{self, Spans};
 use crate::{bytes, ffi, jails, pcbs};
 
-/// The lists of sockets are read so often at most.
-const LIST: Duration = Duration::from_millis(200);
 /// Processes are asked for their sockets so often at most.
 const WALK: Duration = Duration::from_millis(900);
 /// So many of them at once: each takes half a millisecond.
@@ -34,11 +32,11 @@ const NOTHING: SocketRow = SocketRow { domain: 0, kind: 0, protocol: 0 };
 
 /// What is known, and when it was read.
 pub struct Captures {
+    opens: bool,
     beyond: Beyond,
     spans: Spans,
     buffer: Vec<u8>,
     began: Instant,
-    listed: Option<Instant>,
     walked: Option<Instant>,
     bridges: Option<Instant>,
     device: Option<Instant>,
@@ -64,14 +62,14 @@ fn is_due(last: &mut Option<Instant>, pause: Duration) -> bool {
 }
 
 impl Captures {
-    /// Nothing is read yet.
-    pub fn new() -> Self {
+    /// Nothing is read yet. `opens`: devices may be opened once, to know them when others do.
+    pub fn new(opens: bool) -> Self {
         Self {
+            opens,
             beyond: Beyond::default(),
             spans: Spans::default(),
             buffer: vec![0; 64 * 1024],
             began: Instant::now(),
-            listed: None,
             walked: None,
             bridges: None,
             device: None,
@@ -85,23 +83,39 @@ impl Captures {
     /// Reads the lists, before `kern.file` is read. Says whose sockets are to be asked for after it.
     pub fn prepare(&mut self, kernel: &mut Kernel) -> Walk {
         if self.beyond.netmap.is_none() && is_due(&mut self.device, DEVICE) {
-            self.beyond.netmap = kernel.device(NETMAP_DEVICE).ok().flatten();
+            // Where it is not opened, it is known only while somebody has it.
+            self.beyond.netmap = if self.opens {
+                kernel.find_device(NETMAP_DEVICE).ok()
+            } else {
+                kernel.device(NETMAP_DEVICE).ok().flatten()
+            };
         }
-        if is_due(&mut self.listed, LIST) {
-            let raw = self.list(c"net.inet.raw.pcblist");
-            let divert = self.list(c"net.inet.divert.pcblist");
-            self.beyond.list(&raw, &divert);
-        }
+        self.read_lists();
+        self.beyond.begin();
         if !is_due(&mut self.walked, WALK) {
             return Walk::None;
         }
-        self.beyond.keep(self.now());
         if ffi::mib(c"net.graph.family").is_ok() {
             Walk::All
         } else if kernel.jails().iter().any(|jail| jail.vnet == Some(true)) {
             Walk::Jails
         } else {
             Walk::None
+        }
+    }
+
+    fn read_lists(&mut self) {
+        let raw = self.list(c"net.inet.raw.pcblist");
+        let divert = self.list(c"net.inet.divert.pcblist");
+        self.beyond.list(&raw, &divert);
+    }
+
+    /// `kern.file` was read: leaves of what it had what still is so.
+    pub fn confirm(&mut self, found: &mut Vec<(FileRow, Handle)>) {
+        self.beyond.end();
+        if self.beyond.has_listed(found) {
+            self.read_lists();
+            self.beyond.confirm(found);
         }
     }
 
@@ -113,7 +127,7 @@ impl Captures {
     }
 
     /// What an open file captures as.
-    pub fn handle(&self, row: &FileRow) -> Option<Handle> {
+    pub fn handle(&mut self, row: &FileRow) -> Option<Handle> {
         self.beyond.handle(row)
     }
 
@@ -152,9 +166,7 @@ impl Captures {
                     Some(sockets) => sockets.get(&row.fd).copied(),
                     None => Some(NOTHING),
                 };
-                self.beyond.tell(&row, socket, now);
-                let Some(handle) = self.beyond.handle(&row) else { continue };
-                if matches!(handle.kind, HandleKind::RawSocket | HandleKind::DivertSocket) {
+                if self.beyond.tell(&row, socket, now) {
                     vague.extend(jailed.get(&pid));
                 }
                 found.push(row);

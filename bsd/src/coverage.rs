@@ -88,7 +88,7 @@ pub fn checks() -> Vec<Check> {
 
 /// The kernel's tables.
 fn tables(kernel: &mut Kernel) -> Vec<Check> {
-    let mut captures = Captures::new();
+    let mut captures = Captures::new(false);
     let look = kernel.device(BPF_DEVICE).and_then(|device| kernel.look(device, &mut captures));
     let (holders, others, attached) = match look {
         Ok((look, None)) => {

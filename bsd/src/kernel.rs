@@ -111,19 +111,19 @@ impl Kernel {
         })
     }
 
-    /// What tells the BPF device from others in `kern.file`. Where nobody has it open, it is opened once, for
+    /// What tells a device from others in `kern.file`. Where nobody has it open, it is opened once, for
     /// the moment of one read.
     ///
     /// # Errors
     /// When it cannot be opened, or the kernel hides addresses from this user.
-    pub fn find_device(&mut self) -> io::Result<u64> {
-        if let Some(device) = self.device(decode::BPF_DEVICE)? {
+    pub fn find_device(&mut self, path: &str) -> io::Result<u64> {
+        if let Some(device) = self.device(path)? {
             return Ok(device);
         }
-        let bpf = File::open(decode::BPF_DEVICE)?;
-        let (own, fd) = (std::process::id(), bpf.as_raw_fd());
+        let opened = File::open(path)?;
+        let (own, fd) = (std::process::id(), opened.as_raw_fd());
         let rows = self.files(|row| row.pid == own && row.fd == fd)?;
-        drop(bpf);
+        drop(opened);
         let found = rows.first().map(|row| row.data).filter(|data| *data != 0);
         found.ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, "addresses are hidden"))
     }
@@ -231,9 +231,8 @@ impl Kernel {
             if device == Some(row.data) {
                 return true;
             }
-            if let Some(handle) = captures.handle(row) {
-                others.push((*row, handle));
-            } else if walk != Walk::None && captures.is_unknown(row) {
+            others.extend(captures.handle(row).map(|handle| (*row, handle)));
+            if walk != Walk::None && captures.is_unknown(row) {
                 unknown.push(*row);
             }
             false
@@ -242,7 +241,12 @@ impl Kernel {
             Ok(rows) => (Some(rows), None),
             Err(error) => (None, Some(error)),
         };
-        others.extend(captures.walk(walk, unknown, self));
+        captures.confirm(&mut others);
+        // What was asked for may be known already, and be something else by now.
+        let asked = captures.walk(walk, unknown, self);
+        others.retain(|(row, _)| captures.handle(row).is_some());
+        others.retain(|(row, _)| !asked.iter().any(|(other, _)| other == row));
+        others.extend(asked);
         Ok((Look { files, others, attached }, error))
     }
 

@@ -146,7 +146,7 @@ impl Sensor for FreebsdSensor {
 
     fn run(self: Box<Self>, outlet: &Outlet) -> Result<(), SensorError> {
         let mut kernel = Kernel::new().map_err(|error| fail("net.bpf.stats", &error))?;
-        let device = kernel.find_device().map_err(|error| fail(BPF_DEVICE, &error))?;
+        let device = kernel.find_device(BPF_DEVICE).map_err(|error| fail(BPF_DEVICE, &error))?;
         let rdev = fs::metadata(BPF_DEVICE).map_err(|error| fail(BPF_DEVICE, &error))?.rdev();
         let opens = self.wanted == Wanted::ExecOpen;
         let audit = self.pipe.map(|pipe| Audit::new(pipe, opens, rdev));
@@ -169,7 +169,7 @@ impl Sensor for FreebsdSensor {
             node: None,
             node_tried: Instant::now(),
             interfaces: None,
-            captures: Captures::new(),
+            captures: Captures::new(true),
             reconciled: Instant::now(),
             blind: BTreeMap::new(),
             names: Names::default(),

@@ -30,7 +30,7 @@ pub fn take() -> Result<Vec<Observation>, SensorError> {
     let mut kernel = Kernel::new().map_err(|error| fail("net.bpf.stats", &error))?;
     // Opening it would make a finding of a daemon that runs beside.
     let device = kernel.device(BPF_DEVICE).map_err(|error| fail(BPF_DEVICE, &error))?;
-    let mut captures = Captures::new();
+    let mut captures = Captures::new(false);
     let mut table = Table::default();
     let mut said: Vec<Said> = Vec::new();
     for at in [0, FLIGHT_AFTER] {
