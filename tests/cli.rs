@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// A finished run.
@@ -515,18 +515,24 @@ fn what_cannot_be_replayed_is_said() {
     assert!(named.err.contains("recording"), "the formats are named: {}", named.err);
 }
 
+/// `bpfwatch replay -` between two pipes, for what happens while it runs.
+fn replaying(arguments: &[&str]) -> Child {
+    program()
+        .args(["replay", "-", "--format", "json"])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 #[test]
 fn findings_come_while_a_pipe_is_open() {
     let dir = folder("replay-live");
     file(&dir, "sniffer.yml", RULE);
     let rules = dir.display().to_string();
-    let mut child = program()
-        .args(["replay", "-", "--rules", &rules, "--format", "json"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = replaying(&["--rules", &rules]);
     let mut input = child.stdin.take().unwrap();
     input.write_all(recording().as_bytes()).unwrap();
     input.flush().unwrap();
@@ -541,13 +547,7 @@ fn findings_come_while_a_pipe_is_open() {
 /// As `eslogger ... | bpfwatch replay -` is used on a Mac: records come one by one and never end.
 #[test]
 fn findings_come_while_eslogger_runs() {
-    let mut child = program()
-        .args(["replay", "-", "--format", "json"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = replaying(&[]);
     let mut input = child.stdin.take().unwrap();
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/eslogger_lines/input.jsonl");
     let records = fs::read_to_string(case).unwrap();
