@@ -1,7 +1,6 @@
 //! `scan`: who holds a capture handle now.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bpfwatch_core::finding::{Level, Line, Verdict};
 use bpfwatch_core::pipeline::{Batch, Pipeline, Settings};
@@ -13,9 +12,6 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::output::{self, Printer, Shape};
 use crate::platform;
 use crate::wiring::{now, rules, warn_unprivileged};
-
-/// Longer than anything waits for what may come after it.
-const SETTLED: Duration = Duration::from_secs(2);
 
 /// Show who holds a capture handle now, and whether they should
 #[derive(Debug, Args)]
@@ -49,7 +45,7 @@ impl Scan {
         let batch = Batch { origin: Arc::new(platform.origin()), observations };
         pipeline.feed(batch, &mut |_| {});
         // Where programs attach only to list interfaces, an attach waits for its verdict.
-        pipeline.advance(now() + SETTLED, &mut |_| {});
+        pipeline.finish(&mut |_| {});
         let sessions = pipeline.sessions(now());
         let unexpected = sessions.iter().any(|session| session.verdict == Verdict::Unexpected);
         match self.format.format {

@@ -262,6 +262,23 @@ fn an_expected_holder_is_quiet_also_when_its_filter_comes_late() {
 }
 
 #[test]
+fn what_a_snapshot_shows_has_its_verdict_when_all_is_brought_out() {
+    let mut bench = Bench::new();
+    Arc::make_mut(&mut bench.origin).os = Os::Freebsd;
+    let sniffer = process(7, 1, "/usr/local/bin/sniffer", &["sniffer"]);
+    let bpf = Handle { interface: Some("em0".into()), ..Handle::new(HandleKind::Bpf, 1) };
+    bench.see(0, Some(&sniffer), Kind::HandleOpened { handle: bpf.clone(), pre_existing: true });
+    bench.see(0, Some(&sniffer), Kind::HandleAttached { handle: bpf });
+    let verdicts = |bench: &Bench| {
+        let sessions = bench.pipeline.sessions(millis_at(0));
+        sessions.into_iter().map(|session| session.verdict).collect::<Vec<_>>()
+    };
+    assert_eq!(verdicts(&bench), [Verdict::Unknown], "it may be a listing of interfaces");
+    bench.finish();
+    assert_eq!(verdicts(&bench), [Verdict::Unexpected]);
+}
+
+#[test]
 fn a_promiscuous_interface_is_explained_by_its_session() {
     let mut bench = Bench::new();
     let interface = Interface { name: "lo".into(), netns: None, count: Some(1), role: None };
