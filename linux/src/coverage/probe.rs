@@ -119,8 +119,7 @@ impl Probe {
 
 /// Attaches the programs for a moment.
 fn try_ebpf() -> load::Outcome {
-    let loaded = Loaded::new(Wanted::Auto, SensorSettings::default().ebpf_ring_kib);
-    loaded.map(|loaded| (loaded.hook, loaded.not_better.clone()))
+    Loaded::new(Wanted::Auto, SensorSettings::default().ebpf_ring_kib).map(|loaded| loaded.way())
 }
 
 fn readable(path: &str) -> bool {

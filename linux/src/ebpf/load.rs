@@ -126,7 +126,7 @@ pub struct Loaded {
     /// How.
     pub hook: Hook,
     /// Why not by a better one.
-    pub not_better: Vec<String>,
+    not_better: Vec<String>,
     /// Events of handles.
     pub handles: RingBuf<MapData>,
     /// Events of processes.
@@ -143,11 +143,13 @@ impl Loaded {
     /// When the kernel takes none of it, with its reasons.
     pub fn new(wanted: Wanted, ring_kib: u32) -> Result<Self, LoadError> {
         let loaded = Self::load(wanted, ring_kib);
-        came_to(Some(match &loaded {
-            Ok(loaded) => Ok((loaded.hook, loaded.not_better.clone())),
-            Err(error) => Err(error.clone()),
-        }));
+        came_to(Some(loaded.as_ref().map(Self::way).map_err(Clone::clone)));
         loaded
+    }
+
+    /// How, and why not by a better one.
+    pub fn way(&self) -> (Hook, Vec<String>) {
+        (self.hook, self.not_better.clone())
     }
 
     fn load(wanted: Wanted, ring_kib: u32) -> Result<Self, LoadError> {
