@@ -205,7 +205,7 @@ impl Kernel {
         if self.per_vnet && !files.is_empty() {
             let pids: BTreeSet<u32> = files.iter().map(|row| row.pid).collect();
             let jids = pids.into_iter().filter_map(|pid| self.row(pid)).map(|row| row.jid);
-            let jids: BTreeSet<u32> = jids.collect::<Vec<_>>().into_iter().collect();
+            let jids: BTreeSet<u32> = jids.collect();
             self.refresh_jails();
             let owners = jids.into_iter().filter_map(|jid| jails::stack_owner(jid, &self.jails));
             let owners: BTreeSet<u32> = owners.collect();

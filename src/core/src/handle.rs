@@ -144,7 +144,7 @@ pub struct Handle {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<Text>,
     /// Protocol by name (`ETH_P_ALL`, `ETH_P_LLDP`, `IPPROTO_TCP`), or in hexadecimal; of a netgraph socket
-    /// `NG_DATA` or `NG_CONTROL`.
+    /// `NG_DATA`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Text>,
     /// Socket type.

@@ -1,3 +1,5 @@
+//! Records and events of the same executions, in every order.
+
 use super::*;
 
 fn process(pid: u32, image: &str, args: &[&str]) -> Process {
